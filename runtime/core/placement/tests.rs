@@ -1,0 +1,64 @@
+//! Placement under test: rule by rule, against a naive model, and in the simulations that chose the rules.
+
+extern crate std;
+
+mod model;
+mod rules;
+mod sweeps;
+
+use super::*;
+use crate::pagemap::{MemoryKind, OwnerId, PagemapRegistry, PagemapRequest};
+use crate::units::{DeviceIndex, Geometry, Ticket, Timeline};
+
+/// A placement over pieces of these lengths, their frames numbered from 0 without gaps.
+fn placement(pieces: &[u32]) -> SpanPlacement {
+    let mut registry = PagemapRegistry::new(DeviceIndex(0), Geometry::PRODUCTION);
+    let mut placement = SpanPlacement::new(pieces.iter().sum());
+    let mut first = 0;
+    for count in pieces {
+        let bytes = |frames: u32| u64::from(frames) * Geometry::PRODUCTION.frame_bytes();
+        let id = registry
+            .register(PagemapRequest {
+                kind: MemoryKind::DevicePrivate.code(),
+                flags: MemoryKind::DevicePrivate.required_flags().bits(),
+                device: DeviceIndex(0),
+                device_addresses: bytes(first)..bytes(first + count),
+                frames: FrameIndex(first),
+                owner: Some(OwnerId(1)),
+            })
+            .unwrap();
+        placement.add_frames(registry.frames(id).unwrap());
+        first += count;
+    }
+    placement
+}
+
+fn range(slot: u32) -> RangeId {
+    RangeId { slot, generation: 0 }
+}
+
+fn want(slot: u32, range_subs: u32, subs: Range<u32>) -> Want {
+    Want { range: range(slot), range_subs, subs }
+}
+
+fn uses(value: u64) -> Uses {
+    let mut uses = Uses::NONE;
+    uses.add(Ticket { timeline: Timeline(0), value });
+    uses
+}
+
+/// A small generator: the same seed, the same numbers.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as u32) % n
+    }
+
+    /// A run inside `0..len`, at least one long.
+    fn run(&mut self, len: u32) -> Range<u32> {
+        let start = self.below(len);
+        start..start + 1 + self.below(len - start)
+    }
+}

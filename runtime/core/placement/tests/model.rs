@@ -1,0 +1,399 @@
+//! Random calls against a naive model: one cell per frame, checked after every step.
+
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec;
+
+/// A frame as the model knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+struct Cell {
+    owner: Option<(RangeId, u32)>,
+    /// Of its span while owned; to be waited for once retired.
+    deps: Deps,
+    /// The open plan that took it from its owner.
+    held: bool,
+}
+
+impl Cell {
+    fn retire(&mut self, by: &[OpId], held: bool) {
+        (self.owner, self.held) = (None, held);
+        by.iter().for_each(|op| self.deps.add_op(*op));
+    }
+}
+
+/// A plan that is neither committed nor aborted, and how the frames it touched were before.
+struct Open {
+    op: OpId,
+    before: BTreeMap<usize, Cell>,
+}
+
+struct World {
+    rng: Rng,
+    placement: SpanPlacement,
+    pieces: Vec<Range<usize>>,
+    cells: Vec<Cell>,
+    ranges: Vec<(RangeId, u32)>,
+    /// Operations without a ticket, and the frames they are to use.
+    queued: BTreeMap<OpId, BTreeSet<usize>>,
+    pins: Vec<(SpanId, BTreeSet<usize>)>,
+    open: Option<Open>,
+    limit: u32,
+    last_op: u64,
+    completed: u64,
+    /// How often each kind of answer came: the test must reach them all.
+    seen: BTreeMap<&'static str, u32>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed);
+        let lengths: Vec<u32> = (0..1 + rng.below(3)).map(|_| 8 + rng.below(20)).collect();
+        let mut pieces: Vec<Range<usize>> = Vec::new();
+        for length in &lengths {
+            let start = pieces.last().map_or(0, |p| p.end);
+            pieces.push(start..start + *length as usize);
+        }
+        let limit: u32 = lengths.iter().sum();
+        let ranges = (0..5).map(|slot| (range(slot), 1 + rng.below(limit + limit / 2))).collect();
+        Self {
+            placement: placement(&lengths),
+            cells: vec![Cell::default(); limit as usize],
+            queued: BTreeMap::new(),
+            pins: Vec::new(),
+            open: None,
+            seen: BTreeMap::new(),
+            last_op: 0,
+            completed: 0,
+            rng,
+            pieces,
+            ranges,
+            limit,
+        }
+    }
+
+    fn any_range(&mut self) -> (RangeId, u32) {
+        self.ranges[self.rng.below(5) as usize]
+    }
+
+    fn note(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn frames(run: FrameRun) -> Range<usize> {
+        run.first.0 as usize..run.end() as usize
+    }
+
+    fn in_plan(&self, frame: usize) -> bool {
+        let owner = self.cells[frame].owner;
+        owner.is_some_and(|(range, sub)| self.placement.find(range, sub..sub + 1).is_none())
+    }
+
+    fn admit(&mut self) {
+        let wants: Vec<Want> = (0..1 + self.rng.below(4))
+            .map(|_| {
+                let (range, range_subs) = self.any_range();
+                let mut subs = self.rng.run(range_subs);
+                subs.end = subs.end.min(subs.start + 1 + self.rng.below(self.limit / 2));
+                Want { range, range_subs, subs }
+            })
+            .collect();
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        let before = self.placement.clone();
+        match self.placement.admit(op, &wants, self.last_op) {
+            Ok(plan) => {
+                assert_eq!(plan.placed.len(), wants.len());
+                for (want, placed) in wants.iter().zip(&plan.placed) {
+                    assert_eq!(placed.frames.count, placed.subs.end - placed.subs.start);
+                    assert!(placed.subs.start <= want.subs.start && want.subs.end <= placed.subs.end);
+                }
+                self.apply(op, &plan, wants.iter().map(|w| w.range));
+            }
+            Err(error) => {
+                assert_eq!(self.placement, before, "{error}: changed something");
+                self.refused(error, &wants);
+            }
+        }
+    }
+
+    fn refused(&mut self, error: AdmitError, wants: &[Want]) {
+        match error {
+            AdmitError::MustWait { ops } => {
+                self.note("must wait");
+                assert!(!ops.is_empty() && ops.iter().all(|op| self.queued.contains_key(op)));
+            }
+            AdmitError::PinnedApart { range, .. } => {
+                self.note("pinned apart");
+                assert!(
+                    self.pins.iter().any(|(_, f)| f.iter().any(|f| self.cells[*f].owner.unwrap().0 == range))
+                );
+            }
+            AdmitError::TooLarge { need, have, .. } => {
+                self.note("too large");
+                let all: u32 = wants.iter().map(|w| w.subs.end - w.subs.start).sum();
+                assert!(need <= all);
+                if self.pins.is_empty() && self.pieces.len() == 1 {
+                    assert!(
+                        need > have && have == self.limit.min(self.cells.len() as u32),
+                        "{need} of {have}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn evict(&mut self) {
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        let piece = &self.pieces[self.rng.below(self.pieces.len() as u32) as usize];
+        let goal = match self.rng.below(4) {
+            0 => EvictGoal::Frames(1 + self.rng.below(self.limit)),
+            1 => EvictGoal::Range(self.any_range().0),
+            2 => EvictGoal::Piece(FrameIndex(piece.start as u32)),
+            _ => EvictGoal::All,
+        };
+        let evictions = self.placement.evict(op, goal);
+        self.apply(op, &Plan { evictions, ..Plan::default() }, [].into_iter());
+    }
+
+    /// Does to the cells what the plan says, checking that each step is allowed.
+    fn apply(&mut self, op: OpId, plan: &Plan, mut wanted: impl Iterator<Item = RangeId>) {
+        let before = self.cells.clone();
+        let still = |world: &Self, f: usize| {
+            assert!(
+                !world.queued.values().any(|frames| frames.contains(&f)),
+                "frame {f} is in a queued operation's span"
+            );
+            assert!(!world.pins.iter().any(|(_, frames)| frames.contains(&f)), "frame {f} is pinned");
+        };
+        for e in &plan.evictions {
+            for (f, sub) in Self::frames(e.frames).zip(e.subs.clone()) {
+                assert_eq!(self.cells[f].owner, Some((e.range, sub)), "evicted from its owner");
+                still(self, f);
+                self.cells[f].retire(&[op], true);
+            }
+        }
+        let mut sources = BTreeSet::new();
+        for m in &plan.moves {
+            for (i, sub) in m.subs.clone().enumerate() {
+                let from = m.from.0 as usize + i;
+                assert_eq!(self.cells[from].owner, Some((m.range, sub)), "moved from its frame");
+                still(self, from);
+                self.cells[from].retire(&[op], true);
+                sources.insert(from);
+            }
+        }
+        let (mut deps, mut mine) = (Deps::default(), BTreeSet::new());
+        for placed in &plan.placed {
+            let range = wanted.next().unwrap();
+            let frames = Self::frames(placed.frames);
+            assert!(self.pieces.iter().any(|p| p.start <= frames.start && frames.end <= p.end));
+            for (f, sub) in frames.zip(placed.subs.clone()) {
+                mine.insert(f);
+                let cell = &mut self.cells[f];
+                if cell.owner == Some((range, sub)) {
+                    continue;
+                }
+                assert_eq!(cell.owner, None, "claimed an owned frame");
+                assert!(!cell.held || cell.deps.ops.contains(&op), "claimed a frame of another open plan");
+                assert!(!sources.contains(&f), "claimed a frame that a move reads");
+                cell.deps.resolve(op, &Uses::NONE);
+                deps.merge(&cell.deps);
+                *cell = Cell { owner: Some((range, sub)), ..Cell::default() };
+            }
+        }
+        for m in &plan.moves {
+            for (i, sub) in m.subs.clone().enumerate() {
+                assert_eq!(self.cells[m.to.0 as usize + i].owner, Some((m.range, sub)), "moved to its frame");
+            }
+        }
+        assert_eq!(plan.deps, deps, "waits for exactly what its new frames wait for");
+        self.note(match (plan.moves.is_empty(), plan.evictions.is_empty()) {
+            (true, true) => "just placed",
+            (false, true) => "moved",
+            (true, false) => "evicted",
+            (false, false) => "moved and evicted",
+        });
+        self.queued.insert(op, mine);
+        let touched = (0..self.cells.len()).filter(|f| self.cells[*f] != before[*f] || self.in_plan(*f));
+        let open = Open { op, before: touched.map(|f| (f, before[f].clone())).collect() };
+        // A second plan beside an open one is committed at once; the open one is decided later.
+        if self.open.is_some() {
+            self.placement.commit(op, &Uses::NONE);
+            self.cells.iter_mut().filter(|c| c.held && c.deps.ops.contains(&op)).for_each(|c| c.held = false);
+        } else {
+            self.open = Some(open);
+        }
+    }
+
+    fn decide(&mut self, abort: bool) {
+        let Some(open) = self.open.take() else { return };
+        if abort {
+            self.note("aborted");
+            self.placement.abort(open.op);
+            self.queued.remove(&open.op);
+            for (f, cell) in open.before {
+                self.cells[f] = cell;
+            }
+            self.cells
+                .iter_mut()
+                .filter(|c| c.owner.is_none())
+                .for_each(|c| _ = c.deps.resolve(open.op, &Uses::NONE));
+        } else {
+            self.placement.commit(open.op, &Uses::NONE);
+            self.cells.iter_mut().filter(|c| c.deps.ops.contains(&open.op)).for_each(|c| c.held = false);
+        }
+    }
+
+    fn submit(&mut self) {
+        let Some(op) =
+            self.queued.keys().nth(self.rng.below(self.queued.len().max(1) as u32) as usize).copied()
+        else {
+            return;
+        };
+        if self.open.as_ref().is_some_and(|open| open.op == op) {
+            self.decide(false);
+        }
+        let ticket = uses(op.0);
+        self.placement.submitted(op, &ticket);
+        for f in self.queued.remove(&op).unwrap() {
+            self.cells[f].deps.uses.merge(&ticket);
+        }
+        let before = self.open.iter_mut().flat_map(|open| open.before.values_mut());
+        self.cells.iter_mut().chain(before).for_each(|c| _ = c.deps.resolve(op, &ticket));
+    }
+
+    fn release(&mut self) {
+        let slot = self.rng.below(5) as usize;
+        let (range, _) = self.ranges[slot];
+        let mut deps = Deps::of(uses(self.completed + u64::from(self.rng.below(20))));
+        if let Some(op) = self.queued.keys().next().filter(|_| self.rng.below(2) == 0) {
+            deps.add_op(*op);
+        }
+        let planned: Vec<bool> = (0..self.cells.len()).map(|f| self.in_plan(f)).collect();
+        self.placement.release(range, deps.clone());
+        for (f, planned) in planned.into_iter().enumerate() {
+            if self.cells[f].owner.is_some_and(|(r, _)| r == range) {
+                let mut by: Vec<OpId> = deps.ops.clone();
+                by.extend(self.queued.iter().filter(|(_, frames)| frames.contains(&f)).map(|(op, _)| *op));
+                by.extend(self.open.iter().filter(|_| planned).map(|open| open.op));
+                self.cells[f].deps.merge(&deps);
+                self.cells[f].retire(&by, planned);
+                self.queued.values_mut().for_each(|frames| _ = frames.remove(&f));
+                self.pins.retain(|(_, frames)| !frames.contains(&f));
+            }
+        }
+        for cell in self.open.iter_mut().flat_map(|open| open.before.values_mut()) {
+            if cell.owner.is_some_and(|(r, _)| r == range) {
+                cell.deps.merge(&deps);
+                cell.retire(&[], false);
+            }
+        }
+        let generation = range.generation + 1;
+        self.ranges[slot] =
+            (RangeId { generation, ..range }, 1 + self.rng.below(self.limit + self.limit / 2));
+    }
+
+    fn pin(&mut self) {
+        let (range, subs) = self.any_range();
+        let sub = self.rng.below(subs);
+        if let Some(placed) = self.placement.find(range, sub..sub + 1) {
+            assert!(self.placement.pin(placed.span));
+            self.pins.push((placed.span, Self::frames(placed.frames).collect()));
+        }
+    }
+
+    fn unpin(&mut self) {
+        if let Some((span, _)) = self.pins.pop() {
+            self.placement.unpin(span);
+        }
+    }
+
+    fn reap(&mut self) {
+        self.completed = (self.completed + u64::from(self.rng.below(10))).min(self.last_op);
+        let done = uses(self.completed);
+        self.placement.reap(&done);
+        for cell in self.cells.iter_mut().filter(|cell| cell.owner.is_none() && cell.deps.uses.done(&done)) {
+            cell.deps.uses = Uses::NONE;
+        }
+    }
+
+    fn hint(&mut self) {
+        let (range, range_subs) = self.any_range();
+        let subs = self.rng.run(range_subs);
+        match self.placement.find(range, subs.start..subs.start + 1) {
+            Some(placed) if self.rng.below(2) == 0 => {
+                self.placement.touch(placed.span, subs, self.last_op, true)
+            }
+            _ => self.placement.note_clean(range, subs),
+        }
+    }
+
+    fn check(&self) {
+        let owners: BTreeSet<_> = self.cells.iter().filter_map(|cell| cell.owner).collect();
+        for (f, cell) in self.cells.iter().enumerate() {
+            if let Some((range, sub)) = cell.owner {
+                assert_eq!(self.placement.frame_of(range, sub), Some(FrameIndex(f as u32)));
+            }
+        }
+        let owned = self.cells.iter().filter(|c| c.owner.is_some()).count();
+        assert_eq!(owned, owners.len(), "a sub-block in two frames");
+        let free = self.cells.iter().filter(|c| c.owner.is_none() && !c.held && c.deps.is_none()).count();
+        let mut longest = 0;
+        for piece in &self.pieces {
+            let runs = self.cells[piece.clone()].split(|c| c.owner.is_some());
+            longest = longest.max(runs.map(<[Cell]>::len).max().unwrap_or(0));
+        }
+        let pinned: BTreeSet<_> = self.pins.iter().flat_map(|(_, frames)| frames).collect();
+        let want = PlacementStats {
+            total: self.cells.len() as u32,
+            free: free as u32,
+            retired: (self.cells.len() - owned - free) as u32,
+            owned: owned as u32,
+            pinned: pinned.len() as u32,
+            largest_run: longest as u32,
+        };
+        assert_eq!(self.placement.stats(), want);
+    }
+}
+
+#[test]
+fn every_frame_has_exactly_one_fate() {
+    let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
+    for seed in 0..24 {
+        let mut world = World::new(seed);
+        // Some worlds hold much, some nothing but the launches themselves.
+        let (busy, pinning) = (seed % 3, seed % 4 == 0);
+        for _ in 0..3000 {
+            match world.rng.below(20) {
+                0..=7 => world.admit(),
+                8..=11 => world.submit(),
+                12 => world.release(),
+                13 => world.evict(),
+                14 if pinning => world.pin(),
+                15 => world.unpin(),
+                16..=17 => world.reap(),
+                18 => world.hint(),
+                19 if busy == 2 => {
+                    world.limit = 4 + world.rng.below(world.cells.len() as u32 - 3);
+                    world.placement.set_limit(world.limit);
+                }
+                _ => world.decide(true),
+            }
+            if world.rng.below(3) != 0 {
+                let abort = world.rng.below(3) == 0;
+                world.decide(abort);
+            }
+            while world.queued.len() > if busy == 0 { 0 } else { 4 } {
+                world.submit();
+            }
+            world.check();
+        }
+        world.seen.iter().for_each(|(what, count)| *seen.entry(what).or_default() += count);
+    }
+    let plans = ["just placed", "moved", "evicted", "moved and evicted", "aborted"];
+    let refusals = ["must wait", "pinned apart", "too large"];
+    for what in plans.into_iter().chain(refusals) {
+        assert!(seen.get(what).is_some_and(|count| *count > 50), "{what} was hardly reached: {seen:?}");
+    }
+}

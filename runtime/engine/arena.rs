@@ -1,0 +1,335 @@
+//! Device memory as the engine sees it: registered pagemaps, the placement over their frames, a buffer for each span.
+
+use crate::{Engine, EngineError, Ports};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use vkhmm_core::pagemap::{OwnerId, Pagemap, PagemapId, PagemapRegistry, PagemapRequest, TeardownError};
+use vkhmm_core::placement::{
+    AdmitError, EvictGoal, Eviction, Placed, Placement, Plan, SpanId, SpanPlacement, Want,
+};
+use vkhmm_core::units::{DeviceIndex, FrameIndex, Geometry, OpId, RangeId};
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Device, Exec, Mutex, Signal};
+
+/// The state behind the arena lock.
+pub(crate) struct Arena<P: Ports> {
+    geometry: Geometry,
+    pub(crate) limit_bytes: u64,
+    pub(crate) registry: PagemapRegistry,
+    pub(crate) placement: SpanPlacement,
+    /// First frame → pagemap, of every piece.
+    pieces: BTreeMap<FrameIndex, PagemapId>,
+    frames_taken: u32,
+    next_frame: u32,
+    buffers: BTreeMap<SpanId, Buffer<P>>,
+}
+
+/// A span's buffer.
+pub(crate) type Buffer<P> = Arc<<<P as Ports>::Device as Device>::Buffer>;
+
+/// Why frames were not given now.
+pub(crate) enum NoFrames {
+    Wait,
+    Error(EngineError),
+}
+
+impl<P: Ports> Arena<P> {
+    pub(crate) fn new(geometry: Geometry, limit_bytes: u64) -> Self {
+        let frames = (limit_bytes / geometry.frame_bytes()) as u32;
+        let placement = SpanPlacement::new(frames);
+        Self {
+            geometry,
+            limit_bytes,
+            registry: PagemapRegistry::new(DeviceIndex(0), geometry),
+            placement,
+            pieces: BTreeMap::new(),
+            frames_taken: 0,
+            next_frame: 0,
+            buffers: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn limit_frames(&self) -> u32 {
+        (self.limit_bytes / self.geometry.frame_bytes()) as u32
+    }
+
+    pub(crate) fn owned_frames(&self) -> u32 {
+        self.placement.stats().owned
+    }
+
+    pub(crate) fn set_limit(&mut self, bytes: u64) {
+        self.limit_bytes = bytes;
+        self.placement.set_limit(self.limit_frames());
+    }
+
+    pub(crate) fn commit(&mut self, op: OpId, found: &Uses) {
+        self.placement.commit(op, found);
+    }
+
+    pub(crate) fn abort(&mut self, op: OpId) {
+        self.placement.abort(op);
+    }
+
+    pub(crate) fn submitted(&mut self, op: OpId, uses: Uses) {
+        self.placement.submitted(op, &uses);
+    }
+
+    /// Takes the buffers of spans that are gone out, for the caller to drop without the lock.
+    pub(crate) fn drop_spans(&mut self, spans: &[SpanId]) -> Vec<Buffer<P>> {
+        spans.iter().filter_map(|s| self.buffers.remove(s)).collect()
+    }
+
+    pub(crate) fn buffer(&mut self, device: &P::Device, placed: &Placed) -> Result<Buffer<P>, EngineError> {
+        if let Some(buffer) = self.buffers.get(&placed.span) {
+            return Ok(Arc::clone(buffer));
+        }
+        let buffer = Arc::new(device.buffer(placed.frames)?);
+        self.buffers.insert(placed.span, Arc::clone(&buffer));
+        Ok(buffer)
+    }
+
+    /// Takes one more piece of device memory, registers it and gives its frames to the placement.
+    fn grow(&mut self, device: &P::Device, need: u32, explicit: bool) -> Result<(), EngineError> {
+        let profile = device.profile();
+        let frame_bytes = self.geometry.frame_bytes();
+        let left = self.limit_frames().saturating_sub(self.frames_taken);
+        let most = (profile.piece_bytes_max / frame_bytes) as u32;
+        // An explicit limit is one piece of exactly that size where the device allows; the default grows as needed.
+        let usual = ((256 << 20) / frame_bytes) as u32;
+        let mut count = if explicit { left } else { usual.max(need).min(left) }.min(most);
+        while count > 0 {
+            let first = FrameIndex(self.next_frame);
+            match device.grow(first, count) {
+                Ok(address) => return self.register(device, first, count, address),
+                // Halve the request, then evict (the caller), then a typed error.
+                Err(vkhmm_port::DeviceError::OutOfDeviceMemory { .. }) if count > need.max(1) => {
+                    count = (count / 2).max(need)
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        device: &P::Device,
+        first: FrameIndex,
+        count: u32,
+        address: u64,
+    ) -> Result<(), EngineError> {
+        let memory = device.profile().memory;
+        let request = PagemapRequest {
+            kind: memory.kind as u32,
+            flags: memory.flags.bits(),
+            device: DeviceIndex(0),
+            device_addresses: address..address + u64::from(count) * self.geometry.frame_bytes(),
+            frames: first,
+            owner: Some(OwnerId(1)),
+        };
+        let registered = self.registry.register(request).map_err(|e| EngineError::Pagemap(format!("{e}")));
+        let id = match registered {
+            Ok(id) => id,
+            Err(error) => {
+                device.shrink(first);
+                return Err(error);
+            }
+        };
+        let refused = |e: vkhmm_core::pagemap::PagemapError| EngineError::Pagemap(format!("{e}"));
+        self.registry.acquire(id, count).map_err(refused)?;
+        self.placement.add_frames(self.registry.frames(id).map_err(refused)?);
+        self.pieces.insert(first, id);
+        self.frames_taken += count;
+        self.next_frame += count;
+        Ok(())
+    }
+
+    /// Whether frames may be handed out: no pagemap was killed.
+    pub(crate) fn is_live(&self) -> bool {
+        self.registry.iter().all(Pagemap::is_live)
+    }
+}
+
+impl<P: Ports> Engine<P> {
+    /// Places a launch's wants; takes more device memory first, while the limit and the device allow.
+    pub(crate) fn place(&self, op: OpId, wants: &[Want]) -> Result<(Plan, Vec<Buffer<P>>), NoFrames> {
+        let completed = *self.completed.lock();
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut arena = self.arena.lock();
+        if !arena.is_live() {
+            return Err(NoFrames::Error(EngineError::NoPagemap));
+        }
+        arena.placement.reap(&completed);
+        let need: u32 = wants
+            .iter()
+            .filter(|w| arena.placement.find(w.range, w.subs.clone()).is_none())
+            .map(|w| {
+                if w.range_subs <= arena.limit_frames() / 2 {
+                    w.range_subs
+                } else {
+                    w.subs.end - w.subs.start
+                }
+            })
+            .sum();
+        let stats = arena.placement.stats();
+        if need > stats.free + stats.retired && arena.frames_taken < arena.limit_frames() {
+            let explicit = self.config.device_memory_limit.is_some();
+            let missing = need - stats.free - stats.retired;
+            if let Err(error) = arena.grow(&self.device, missing, explicit) {
+                if arena.frames_taken == 0 {
+                    return Err(NoFrames::Error(error));
+                }
+            }
+        }
+        let frame_bytes = self.config.geometry.frame_bytes();
+        let plan = arena.placement.admit(op, wants, now).map_err(|error| match error {
+            AdmitError::MustWait { .. } => NoFrames::Wait,
+            AdmitError::TooLarge { need, have, limit, held, largest_run } => {
+                NoFrames::Error(EngineError::WorkingSetTooLarge {
+                    need: u64::from(need) * frame_bytes,
+                    have: u64::from(have) * frame_bytes,
+                    limit: u64::from(limit) * frame_bytes,
+                    held: u64::from(held) * frame_bytes,
+                    largest_run: u64::from(largest_run) * frame_bytes,
+                })
+            }
+            AdmitError::PinnedApart { .. } => NoFrames::Error(EngineError::Pagemap(format!("{error}"))),
+        })?;
+        let mut buffers = Vec::with_capacity(plan.placed.len());
+        for placed in &plan.placed {
+            match arena.buffer(&self.device, placed) {
+                Ok(buffer) => buffers.push(buffer),
+                Err(error) => {
+                    arena.placement.abort(op);
+                    let spans: Vec<_> = plan.placed.iter().map(|p| p.span).collect();
+                    let unused = arena.drop_spans(&spans);
+                    drop(arena);
+                    drop(unused);
+                    return Err(NoFrames::Error(error));
+                }
+            }
+        }
+        Ok((plan, buffers))
+    }
+
+    /// Undoes [`Engine::place`]. Buffers of the plan's new spans go; those of older ones are made again when needed.
+    pub(crate) fn unplace(&self, op: OpId, plan: &Plan) {
+        let spans: Vec<_> = plan.placed.iter().map(|p| p.span).collect();
+        let mut arena = self.arena.lock();
+        arena.placement.abort(op);
+        let unused = arena.drop_spans(&spans);
+        drop(arena);
+        drop(unused);
+    }
+
+    /// The plan is carried out: buffers of spans that are gone are let go, uses found on the way are noted.
+    pub(crate) fn keep_plan(
+        &self,
+        op: OpId,
+        plan: &Plan,
+        found: &Uses,
+        touched: &[(usize, core::ops::Range<u32>, bool)],
+    ) {
+        let now = self.clock.load(Ordering::Relaxed);
+        let mut arena = self.arena.lock();
+        arena.placement.commit(op, found);
+        for (want, subs, written) in touched {
+            arena.placement.touch(plan.placed[*want].span, subs.clone(), now, *written);
+        }
+        let gone = arena.drop_spans(&plan.retired);
+        drop(arena);
+        drop(gone);
+    }
+
+    pub(crate) fn plan_eviction(&self, op: OpId, goal: EvictGoal) -> Vec<Eviction> {
+        let completed = *self.completed.lock();
+        let mut arena = self.arena.lock();
+        arena.placement.reap(&completed);
+        let evictions = arena.placement.evict(op, goal);
+        let spans: Vec<_> = evictions.iter().map(|e| e.span).collect();
+        let gone = arena.drop_spans(&spans);
+        drop(arena);
+        drop(gone);
+        evictions
+    }
+
+    /// The span that covers sub-blocks of a range, with its buffer: for resident launches.
+    pub(crate) fn find_span(
+        &self,
+        range: RangeId,
+        subs: core::ops::Range<u32>,
+        written: bool,
+    ) -> Option<(Placed, Buffer<P>)> {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut arena = self.arena.lock();
+        let placed = arena.placement.find(range, subs.clone())?;
+        arena.placement.touch(placed.span, subs, now, written);
+        let buffer = arena.buffer(&self.device, &placed).ok()?;
+        Some((placed, buffer))
+    }
+
+    /// All pagemaps, live and dying.
+    pub fn pagemaps(&self) -> Vec<Pagemap> {
+        self.arena.lock().registry.iter().cloned().collect()
+    }
+
+    /// The pagemap that owns a device address.
+    pub fn find_pagemap(&self, device_address: u64) -> Option<Pagemap> {
+        self.arena.lock().registry.find_pagemap(device_address).cloned()
+    }
+
+    /// No frame of this pagemap is handed out any more: launches fail with `NoPagemap` from now on.
+    ///
+    /// # Errors
+    /// The pagemap is unknown.
+    pub fn kill_pagemap(&self, id: PagemapId) -> Result<(), EngineError> {
+        self.check_owned()?;
+        self.arena.lock().registry.kill(id).map_err(|e| EngineError::Pagemap(format!("{e}")))
+    }
+
+    /// Takes a killed pagemap down: brings home what lies in it, waits up to `patience` for the last use of its frames, then
+    /// forgets it and gives its memory back.
+    ///
+    /// # Errors
+    /// The pagemap is unknown or was not killed; frames are still referenced after `patience` (the message says how many).
+    pub fn unregister_pagemap(&self, id: PagemapId, patience: Duration) -> Result<(), EngineError> {
+        self.check_owned()?;
+        let say = |e: &dyn core::fmt::Display| EngineError::Pagemap(format!("{e}"));
+        let (first, count) = {
+            let arena = self.arena.lock();
+            let pagemap = arena.registry.get(id).map_err(|e| say(&e))?;
+            if pagemap.is_live() {
+                return Err(say(&"it is live: kill it first, so that no launch takes its frames"));
+            }
+            (pagemap.frames().first, pagemap.frames().count)
+        };
+        let until = self.exec.now() + patience.as_nanos() as u64;
+        loop {
+            let seen = self.progress.epoch();
+            self.evict_now(EvictGoal::Piece(first))?;
+            self.flush();
+            let completed = *self.completed.lock();
+            let mut arena = self.arena.lock();
+            arena.placement.reap(&completed);
+            if arena.placement.remove_piece(first).is_ok() {
+                arena.registry.release(id, count).map_err(|e| say(&e))?;
+                arena.registry.unregister(id).map_err(|e| say(&e))?;
+                arena.pieces.remove(&first);
+                arena.frames_taken -= count;
+                drop(arena);
+                self.device.shrink(first);
+                return Ok(());
+            }
+            let stats = arena.placement.stats();
+            drop(arena);
+            if self.exec.now() >= until {
+                return Err(say(&TeardownError::StillReferenced { id, frames: stats.owned + stats.retired }));
+            }
+            self.progress.wait(seen, Some(Duration::from_millis(20)));
+        }
+    }
+}

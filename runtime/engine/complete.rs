@@ -1,0 +1,144 @@
+//! Completions: the one thread that ends holds, drains outward slots, comes back to parked touches and reclaims what is free.
+
+use crate::op::{Flight, Op, OpStatus};
+use crate::range::RangeCell;
+use crate::{Engine, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Device, Exec, FaultSource, HostMemory, Mutex, Signal};
+
+impl<P: Ports> Engine<P> {
+    /// The completion thread: waits for timelines, lands what they reached; on loss, settles everything once.
+    pub(crate) fn complete_loop<F: FaultSource>(&self, faults: Option<&F>) {
+        let mut settled = false;
+        loop {
+            if self.lost.load(Ordering::Acquire) {
+                if !settled {
+                    self.settle_loss();
+                    settled = true;
+                }
+                if self.stopping.load(Ordering::Acquire) {
+                    break;
+                }
+                let epoch = self.progress.epoch();
+                self.reap();
+                self.progress.wait(epoch, Some(Duration::from_millis(100)));
+                continue;
+            }
+            let seen = match self.device.completed() {
+                Ok(now) => {
+                    self.completed.lock().merge(&now);
+                    self.land(&now);
+                    self.reap();
+                    now
+                }
+                Err(error) => {
+                    self.note_loss(&alloc::format!("{error}"));
+                    continue;
+                }
+            };
+            let stopping = self.stopping.load(Ordering::Acquire);
+            if stopping && self.is_drained() {
+                break;
+            }
+            let patience = if stopping { 5 } else { 100 };
+            if let Err(error) = self.device.wait(&seen, Duration::from_millis(patience)) {
+                self.note_loss(&alloc::format!("{error}"));
+            }
+        }
+        if let Some(source) = faults {
+            source.interrupt();
+        }
+        self.work.notify();
+    }
+
+    /// Lands every flight that `now` has reached.
+    pub(crate) fn land(&self, now: &Uses) {
+        let mut landed: Vec<Flight<P>> = Vec::new();
+        {
+            let mut flights = self.flights.lock();
+            for lane in &mut flights.lanes {
+                while lane.front().is_some_and(|f| f.ticket.value <= now.on(f.ticket.timeline)) {
+                    landed.extend(lane.pop_front());
+                }
+            }
+        }
+        for flight in landed {
+            if !flight.drain.is_empty() {
+                self.exec.copy(&flight.drain);
+            }
+            let homes = {
+                let mut slots = self.slots.lock();
+                slots.free_in.extend(&flight.slots_in);
+                slots.free_out.extend(&flight.slots_out);
+                let ready = slots.free_out.len().min(slots.homes.len());
+                slots.homes.drain(..ready).collect::<Vec<_>>()
+            };
+            homes.into_iter().for_each(|job| self.send_home(job));
+            if let Some(op) = &flight.op {
+                if op.land_piece() {
+                    self.finish(op);
+                }
+            }
+            self.progress.notify();
+        }
+    }
+
+    /// The operation is over: its holds end, parked touches of its blocks are asked about again.
+    pub(crate) fn finish(&self, op: &Arc<Op<P>>) {
+        if self.lost.load(Ordering::Acquire) && op.status() != OpStatus::Done {
+            return; // settle_loss decides
+        }
+        for at in op.take_blocks() {
+            let mut block = at.range.blocks[at.block as usize].lock();
+            block.finish(op.id);
+            self.resume(&at.range, at.block, &mut block);
+            self.refresh_gate(&at.range, at.block, &block);
+        }
+        op.set_status(OpStatus::Done);
+        self.ops.lock().remove(&op.id);
+        self.progress.notify();
+    }
+
+    /// Reclaims dropped ranges that nothing uses any more.
+    pub(crate) fn reap(&self) {
+        let candidates: Vec<Arc<RangeCell<P>>> = {
+            let zombies = self.zombies.lock();
+            if zombies.is_empty() {
+                return;
+            }
+            zombies.iter().cloned().collect()
+        };
+        for range in candidates {
+            if self.is_unused(&range) {
+                let was_there = {
+                    let mut zombies = self.zombies.lock();
+                    let at = zombies.iter().position(|z| Arc::ptr_eq(z, &range));
+                    at.map(|i| zombies.swap_remove(i))
+                };
+                if was_there.is_some() {
+                    self.reclaim(&range);
+                }
+            }
+        }
+    }
+
+    /// Whether no operation, launch or device write can still reach the range.
+    pub(crate) fn is_unused(&self, range: &RangeCell<P>) -> bool {
+        if range.quarantined.load(Ordering::Acquire) || !self.host.owned() {
+            return false;
+        }
+        let completed = *self.completed.lock();
+        {
+            let gate = range.gate.lock();
+            let over = gate.uses.done(&completed) || self.lost.load(Ordering::Acquire);
+            if gate.deciding > 0 || !over {
+                return false;
+            }
+        }
+        range.blocks.iter().all(|block| block.lock().is_idle())
+    }
+}

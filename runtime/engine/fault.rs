@@ -1,0 +1,215 @@
+//! CPU touches: one message in, one answer out. A handler never waits: it resolves the touch now, or starts what is missing
+//! and leaves the thread parked in the kernel until the completion thread comes back to it.
+
+use crate::home::{Homeward, Taken};
+use crate::range::RangeCell;
+use crate::stats::Counters;
+use crate::trace::TraceCause;
+use crate::{Engine, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use vkhmm_core::block::{Block, Cause, FaultAnswer};
+use vkhmm_core::mask::PageMask;
+use vkhmm_core::units::{PageIndex, PageRun};
+use vkhmm_port::{Access, Exec, Fault, FaultSource, HostMemory, Mutex};
+
+impl<P: Ports> Engine<P> {
+    /// A handler thread: reads messages until the engine stops and nothing is in flight.
+    pub(crate) fn fault_loop<F: FaultSource>(&self, source: &F) {
+        let mut faults = Vec::with_capacity(16);
+        loop {
+            faults.clear();
+            if let Err(error) = source.next(&mut faults, Some(Duration::from_millis(500))) {
+                eprintln!("vkhmm: the fault source broke, touches of absent pages will hang: {error}");
+                return;
+            }
+            for fault in &faults {
+                self.handle_fault(*fault);
+            }
+            if self.stopping.load(Ordering::Acquire) && self.is_drained() {
+                return;
+            }
+        }
+    }
+
+    /// Answers one touch, or parks it.
+    pub fn handle_fault(&self, fault: Fault) {
+        let counter = if fault.write { &self.counters.faults_write } else { &self.counters.faults_read };
+        Counters::add(counter, 1);
+        let g = self.config.geometry;
+        let owner = self.space.lock().find(g.block_of(fault.page));
+        match owner {
+            Some(range) if !range.is_dead() => {
+                let index = g.block_of(fault.page).0 - range.first.0;
+                let extent = range.stream.lock().extent(fault.page, g);
+                let mut block = range.blocks[index as usize].lock();
+                let parked =
+                    self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);
+                drop(block);
+                if parked {
+                    Counters::add(&self.counters.faults_parked, 1);
+                    self.flush();
+                }
+            }
+            _ => self.answer_stray(fault.page),
+        }
+    }
+
+    /// Poisons a touched page that no live range owns, under the space lock so that no allocation gets the page meanwhile.
+    fn answer_stray(&self, page: PageIndex) {
+        let mut space = self.space.lock();
+        let owner = space.find(self.config.geometry.block_of(page));
+        let live = owner.as_ref().is_some_and(|range| !range.is_dead());
+        if !live {
+            Counters::add(&self.counters.faults_stray, 1);
+            if owner.is_none() {
+                space.note_stray(self.config.geometry.block_of(page));
+            }
+            self.poison(PageRun { first: page, count: 1 });
+        }
+        drop(space);
+        if live {
+            // Allocated between the two looks: the touch is legal now.
+            self.handle_fault(Fault { page, write: false });
+        }
+    }
+
+    pub(crate) fn poison(&self, run: PageRun) {
+        self.note(TraceCause::Poison, self.config.geometry.bytes_of(run));
+        if let Err(error) = self.host.poison(run) {
+            eprintln!("vkhmm: cannot poison {} pages at page {}: {error}", run.count, run.first.0);
+        }
+    }
+
+    /// Asks core what to do about a touch and does it, under the block's lock. Whether the toucher stays parked.
+    pub(crate) fn answer(
+        &self,
+        range: &Arc<RangeCell<P>>,
+        index: u32,
+        block: &mut Block,
+        page: u32,
+        write: bool,
+        extent: PageMask,
+    ) -> bool {
+        match block.fault(page, write, extent, self.duplicates) {
+            FaultAnswer::Poison => {
+                self.poison(range.run(index, &(page..page + 1)));
+                block.poisoned(PageMask::single(page));
+                false
+            }
+            FaultAnswer::Born(mask) => {
+                self.give_birth(range, index, block, mask);
+                false
+            }
+            FaultAnswer::ReadWrite(mask) => {
+                if block.device_valid().intersects(&mask) {
+                    match self.take_from_gate(range, index, true) {
+                        Taken::After(uses) => block.add_uses(&uses),
+                        Taken::Deciding => {
+                            block.park(page, write);
+                            return true;
+                        }
+                    }
+                    block.make_host(mask);
+                }
+                self.publish(range, index, block, mask, Access::ReadWrite);
+                false
+            }
+            FaultAnswer::ReadOnly(mask) => {
+                self.publish(range, index, block, mask, Access::ReadOnly);
+                false
+            }
+            FaultAnswer::Home(mask) => {
+                let waits = match self.take_from_gate(range, index, true) {
+                    Taken::After(uses) => uses,
+                    Taken::Deciding => {
+                        block.park(page, write);
+                        return true;
+                    }
+                };
+                let op = self.start_home(
+                    range,
+                    index,
+                    block,
+                    Homeward { mask, keep: !write, cause: Cause::Fault, waits },
+                );
+                if op.is_over() {
+                    return self.answer(range, index, block, page, write, mask);
+                }
+                block.park(page, write);
+                true
+            }
+            FaultAnswer::Park(_) | FaultAnswer::ParkFull => {
+                let _ = self.take_from_gate(range, index, false);
+                true
+            }
+        }
+    }
+
+    /// First touch: host pages of zeros, writable.
+    fn give_birth(&self, range: &RangeCell<P>, index: u32, block: &mut Block, mask: PageMask) {
+        for run in mask.runs() {
+            let pages = range.run(index, &run);
+            let mask = PageMask::range(run);
+            if let Err(error) = self.host.populate(pages) {
+                eprintln!("vkhmm: no host memory for a touch of `{}`: {error}", range.label);
+                self.poison(pages);
+                block.poisoned(mask);
+                continue;
+            }
+            let bytes = self.config.geometry.bytes_of(pages);
+            Counters::add(&self.counters.born_bytes, bytes.len());
+            self.note(TraceCause::FirstTouch, bytes);
+            block.born(mask);
+            self.publish(range, index, block, mask, Access::ReadWrite);
+        }
+    }
+
+    /// Makes R show `mask` and wakes whoever waits there: copied before published, published before woken.
+    pub(crate) fn publish(
+        &self,
+        range: &RangeCell<P>,
+        index: u32,
+        block: &mut Block,
+        mask: PageMask,
+        access: Access,
+    ) {
+        let start = self.exec.now();
+        for run in mask.runs() {
+            let pages = range.run(index, &run);
+            let mask = PageMask::range(run);
+            match self.host.publish(pages, access) {
+                Ok(()) if access == Access::ReadWrite => block.published_read_write(mask),
+                Ok(()) => block.published_read_only(mask),
+                Err(error) => {
+                    eprintln!("vkhmm: cannot map `{}`: {error}", range.label);
+                    self.poison(pages);
+                    block.poisoned(mask);
+                }
+            }
+        }
+        Counters::add(&self.counters.publish_ns, self.exec.now() - start);
+    }
+
+    /// Asks again about every parked touch of a block, under its lock; whoever still has to wait is parked again.
+    pub(crate) fn resume(&self, range: &Arc<RangeCell<P>>, index: u32, block: &mut Block) {
+        let (reads, writes) = block.parked();
+        for (pages, write) in [(writes, true), (reads, false)] {
+            for page in pages.runs().flatten() {
+                let (reads, writes) = block.parked();
+                if !(if write { writes } else { reads }).contains(page) {
+                    continue; // answered together with a neighbour
+                }
+                block.take_parked(page, write);
+                let extent = PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages;
+                self.answer(range, index, block, page, write, extent);
+            }
+        }
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lost.load(Ordering::Acquire) || (self.ops.lock().is_empty() && self.zombies.lock().is_empty())
+    }
+}

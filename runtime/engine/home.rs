@@ -1,0 +1,162 @@
+//! Copies home: device bytes to A, because a CPU thread touched them, a guard or prefetch asked, or a `declared` slice is made.
+//!
+//! Nothing here waits. A copy that finds no staging slot is noted; the completion thread starts it when one is free.
+
+use crate::op::{BlockRef, Flight, Op, OpStatus};
+use crate::range::RangeCell;
+use crate::stats::Counters;
+use crate::submit::{HomeJob, Piece, import_copies, pieces_bytes};
+use crate::trace::TraceCause;
+use crate::{Engine, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use vkhmm_core::block::{Block, Cause};
+use vkhmm_core::mask::PageMask;
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Device, HostMemory, Mutex, Role};
+
+/// Which pages go home, and how.
+pub(crate) struct Homeward {
+    /// Pages that the device alone has.
+    pub(crate) mask: PageMask,
+    /// The device copies stay valid (Shared).
+    pub(crate) keep: bool,
+    pub(crate) cause: Cause,
+    /// The last writers.
+    pub(crate) waits: Uses,
+}
+
+/// What taking pages from the device met at the range gate.
+pub(crate) enum Taken {
+    /// The bits are cleared; wait for these uses.
+    After(Uses),
+    /// A launch is between decision and submit: come back when it is through.
+    Deciding,
+}
+
+impl<P: Ports> Engine<P> {
+    /// Closes the gate for a block whose pages leave the device, under the block's lock. With `park` the block is noted to be
+    /// asked again once no launch is deciding.
+    pub(crate) fn take_from_gate(&self, range: &RangeCell<P>, block: u32, park: bool) -> Taken {
+        let mut gate = range.gate.lock();
+        gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });
+        if gate.deciding > 0 {
+            if park && !gate.waiting.contains(&block) {
+                gate.waiting.push(block);
+            }
+            return Taken::Deciding;
+        }
+        Taken::After(gate.uses)
+    }
+
+    /// Tells the gate what the block is like now, under the block's lock.
+    pub(crate) fn refresh_gate(&self, range: &RangeCell<P>, index: u32, block: &Block) {
+        let summary = block.summary(|op| self.is_submitted(op));
+        range.gate.lock().put(index, summary);
+    }
+
+    /// The pieces of `pages` of one block, each a run of neighbouring pages on both sides.
+    pub(crate) fn pieces(
+        &self,
+        range: &RangeCell<P>,
+        index: u32,
+        block: &Block,
+        pages: PageMask,
+    ) -> Vec<Piece<P::Device>> {
+        let page_bytes = u64::from(self.config.geometry.page_bytes);
+        let mut out: Vec<Piece<P::Device>> = Vec::new();
+        for run in pages.runs() {
+            for page in run {
+                let host = (range.first_page(index).0 + u64::from(page)) * page_bytes;
+                let device = block.device_offset(page);
+                match out.last_mut() {
+                    Some(last) if last.host + last.bytes == host && last.device + last.bytes == device => {
+                        last.bytes += page_bytes;
+                    }
+                    _ => out.push(Piece { host, device, bytes: page_bytes, import: None }),
+                }
+            }
+        }
+        self.add_imports(range, &mut out);
+        out
+    }
+
+    /// Starts to bring pages home, under the block's lock. Returns the operation, which is
+    /// over already when the CPU could do it.
+    pub(crate) fn start_home(
+        &self,
+        range: &Arc<RangeCell<P>>,
+        index: u32,
+        block: &mut Block,
+        way: Homeward,
+    ) -> Arc<Op<P>> {
+        let Homeward { mask, keep, cause, waits } = way;
+        let op = self.new_op(&range.label);
+        op.skip_queue();
+        let pieces = self.pieces(range, index, block, mask);
+        let bytes = pieces_bytes(&pieces);
+        let counter = match cause {
+            Cause::Fault => &self.counters.out_fault_bytes,
+            Cause::Evict | Cause::Launch => &self.counters.out_evict_bytes,
+            Cause::Prefetch => &self.counters.out_prefetch_bytes,
+        };
+        Counters::add(counter, bytes);
+        for run in mask.runs() {
+            self.note(TraceCause::ToHost(cause), self.config.geometry.bytes_of(range.run(index, &run)));
+        }
+        block.begin_home(op.id, mask, keep && self.duplicates, cause);
+        if !keep {
+            block.add_uses(&waits);
+        }
+        let done = waits.done(&self.completed.lock());
+        if self.device.profile().memory.cpu_reads && done && self.read_by_cpu(&pieces) {
+            Counters::add(&self.counters.path_cpu_bytes, bytes);
+            op.set_status(OpStatus::Done);
+            self.ops.lock().remove(&op.id);
+            block.finish(op.id);
+            return op;
+        }
+        op.remember(alloc::vec![BlockRef { range: Arc::clone(range), block: index }]);
+        self.send_home(HomeJob { op: Arc::clone(&op), pieces, waits });
+        op
+    }
+
+    fn read_by_cpu(&self, pieces: &[Piece<P::Device>]) -> bool {
+        pieces.iter().all(|piece| {
+            let to = self.host.alias((piece.host..piece.host + piece.bytes).into());
+            match self.device.read_frames(piece.device, to) {
+                Ok(()) => true,
+                Err(error) => {
+                    self.note_loss(&alloc::format!("{error}"));
+                    false
+                }
+            }
+        })
+    }
+
+    /// Submits a copy home: straight to A, or through a slot if one is free, or later.
+    pub(crate) fn send_home(&self, job: HomeJob<P>) {
+        let op = Arc::clone(&job.op);
+        if job.pieces.iter().all(|p| p.import.is_some()) {
+            let commands = import_copies(self.device.profile().regions_max, &job.pieces, true);
+            Counters::add(&self.counters.path_import_bytes, pieces_bytes(&job.pieces));
+            let mut submit = self.submit.lock();
+            op.set_status(OpStatus::Submitted);
+            self.submit_locked(&mut submit, Role::CopyOut, job.waits, commands, |t| Flight::of(t, &op));
+            return;
+        }
+        let slot = {
+            let mut slots = self.slots.lock();
+            match slots.free_out.pop() {
+                Some(slot) => slot,
+                None => {
+                    slots.homes.push_back(job);
+                    return;
+                }
+            }
+        };
+        let mut submit = self.submit.lock();
+        op.set_status(OpStatus::Submitted);
+        self.stage_out_locked(&mut submit, &op, &job.pieces, job.waits, slot);
+    }
+}

@@ -1,0 +1,248 @@
+//! Launches: what a caller asks, and the fast path for data that is resident. Everything else goes through admission.
+
+use crate::range::RangeCell;
+use crate::stats::Counters;
+use crate::submit::Dispatch;
+use crate::{Engine, EngineError, Op, OpStatus, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+use vkhmm_core::block::LaunchMasks;
+use vkhmm_core::mask::PageMask;
+use vkhmm_core::placement::Placed;
+use vkhmm_core::units::ByteRange;
+use vkhmm_port::{BoundRange, Device, Mutex, Signal};
+
+/// What a kernel may do with an argument's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessKind {
+    /// Reads them.
+    Read,
+    /// Reads and writes them.
+    Write,
+    /// Writes them; what they were is dead.
+    Overwrite,
+}
+
+impl AccessKind {
+    /// Whether it may store.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Overwrite)
+    }
+}
+
+/// How a kernel reaches an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindTo {
+    /// The next storage buffer, in (set, binding) order.
+    Binding,
+    /// A 64-bit device address at this offset of the push constants.
+    Address(u32),
+    /// By neither: the kernel finds it through data.
+    Nothing,
+}
+
+/// One access of a launch.
+pub struct Argument<P: Ports> {
+    /// Whose bytes; `None` is the empty argument.
+    pub range: Option<Arc<RangeCell<P>>>,
+    /// Which bytes, from the range's start.
+    pub bytes: ByteRange,
+    /// What the kernel does with them.
+    pub access: AccessKind,
+    /// How it reaches them.
+    pub bind: BindTo,
+}
+
+/// A kernel launch, checked against kernel and device by the caller.
+pub struct LaunchSpec<P: Ports> {
+    /// What runs; `None` only brings the arguments to the device.
+    pub kernel: Option<Arc<<P::Device as Device>::Kernel>>,
+    /// How many groups.
+    pub groups: [u32; 3],
+    /// What it touches.
+    pub arguments: Vec<Argument<P>>,
+    /// Push constants; addresses are filled in.
+    pub push: Vec<u8>,
+    /// For reports.
+    pub label: Arc<str>,
+}
+
+impl<P: Ports> Argument<P> {
+    pub(crate) fn subs(&self, frame_bytes: u64) -> Range<u32> {
+        (self.bytes.start / frame_bytes) as u32..self.bytes.end.div_ceil(frame_bytes) as u32
+    }
+
+    /// The range, unless there is nothing to touch.
+    pub(crate) fn target(&self) -> Option<&Arc<RangeCell<P>>> {
+        self.range.as_ref().filter(|_| !self.bytes.is_empty())
+    }
+
+    /// What it does to the pages of one block, given those touched and those wholly covered.
+    pub(crate) fn masks(&self, touched: PageMask, covered: PageMask) -> LaunchMasks {
+        match self.access {
+            AccessKind::Read => LaunchMasks { read: touched, ..LaunchMasks::default() },
+            AccessKind::Write => LaunchMasks { write: touched, ..LaunchMasks::default() },
+            AccessKind::Overwrite => {
+                LaunchMasks { overwrite: covered, write: touched.minus(&covered), ..LaunchMasks::default() }
+            }
+        }
+    }
+}
+
+/// Where an argument lies on the device.
+pub(crate) struct Bound<P: Ports> {
+    pub(crate) placed: Placed,
+    pub(crate) buffer: Arc<<P::Device as Device>::Buffer>,
+}
+
+impl<P: Ports> Engine<P> {
+    /// Launches. Returns once the host views of everything it names are revoked or protected, its frames are claimed and its
+    /// place in the order is fixed; blocks only for capacity that earlier launches use.
+    ///
+    /// # Errors
+    /// Nothing has changed then: `DeviceLost`, `NoPagemap`, `WorkingSetTooLarge`, `OutOfHostMemory`, `Guarded`, `Lost`,
+    /// `UnknownRange`, `OutOfRange`, `ForkedChild`, or what a port said.
+    pub fn launch(&self, spec: LaunchSpec<P>) -> Result<Arc<Op<P>>, EngineError> {
+        self.check_alive()?;
+        for (i, argument) in spec.arguments.iter().enumerate() {
+            let Some(range) = argument.target() else { continue };
+            if range.is_dead() {
+                return Err(EngineError::UnknownRange { argument: i });
+            }
+            self.check_interval(range, argument.bytes)?;
+        }
+        Counters::add(&self.counters.launches, 1);
+        let op = self.new_op(&spec.label);
+        let outcome = match self.try_resident(&op, spec) {
+            Ok(()) => Ok(()),
+            Err(spec) => self.launch_admitted(&op, spec),
+        };
+        if let Err(error) = outcome {
+            self.ops.lock().remove(&op.id);
+            self.counters.launches.fetch_sub(1, Ordering::Relaxed);
+            op.set_status(OpStatus::Done);
+            self.progress.notify();
+            return Err(error);
+        }
+        if self.lost.load(Ordering::Acquire) {
+            op.set_status(OpStatus::Lost);
+        }
+        Ok(op)
+    }
+
+    /// The fast path: every block named is resident, so only the gates are taken. Gives the launch back if it is not so.
+    fn try_resident(&self, op: &Arc<Op<P>>, spec: LaunchSpec<P>) -> Result<(), LaunchSpec<P>> {
+        if spec.kernel.is_none() || !self.arena.lock().is_live() {
+            return Err(spec);
+        }
+        let mut entered: Vec<(Arc<RangeCell<P>>, bool)> = Vec::with_capacity(spec.arguments.len());
+        for argument in &spec.arguments {
+            let Some(range) = argument.target() else { continue };
+            let block_bytes = self.config.geometry.block_bytes();
+            let from = (argument.bytes.start / block_bytes) as u32;
+            let to = argument.bytes.end.div_ceil(block_bytes) as u32;
+            let alone = argument.access.writes() || self.config.strict_io;
+            let mut gate = range.gate.lock();
+            if !gate.lets_pass(from, to, alone, range.block_count()) {
+                drop(gate);
+                self.leave_gates(&entered, None);
+                return Err(spec);
+            }
+            gate.deciding += 1;
+            drop(gate);
+            entered.push((Arc::clone(range), argument.access.writes()));
+        }
+        let Some(bound) = self.find_spans(&spec) else {
+            self.leave_gates(&entered, None);
+            return Err(spec);
+        };
+        let kernel = spec.kernel.clone().expect("checked above");
+        let dispatch = self.dispatch(kernel, &spec, &bound);
+        match self.try_record(op, dispatch) {
+            Ok(ticket) => {
+                self.leave_gates(&entered, Some(ticket));
+                Counters::add(&self.counters.launches_resident, 1);
+                if op.land_piece() {
+                    self.finish(op);
+                }
+                Ok(())
+            }
+            Err(_) => {
+                self.leave_gates(&entered, None);
+                Err(spec)
+            }
+        }
+    }
+
+    fn find_spans(&self, spec: &LaunchSpec<P>) -> Option<Vec<Option<Bound<P>>>> {
+        let frame_bytes = self.config.geometry.frame_bytes();
+        spec.arguments
+            .iter()
+            .map(|argument| match argument.target() {
+                None => Some(None),
+                Some(range) => {
+                    let subs = argument.subs(frame_bytes);
+                    let (placed, buffer) = self.find_span(range.id, subs, argument.access.writes())?;
+                    Some(Some(Bound { placed, buffer }))
+                }
+            })
+            .collect()
+    }
+
+    /// The launch is through (its ticket is known) or goes another way: the gates count it out, and whoever parked meanwhile
+    /// is asked again.
+    fn leave_gates(&self, entered: &[(Arc<RangeCell<P>>, bool)], ticket: Option<vkhmm_core::units::Ticket>) {
+        for (range, _) in entered {
+            let waiting = {
+                let mut gate = range.gate.lock();
+                gate.deciding = gate.deciding.saturating_sub(1);
+                if let Some(ticket) = ticket {
+                    gate.uses.add(ticket);
+                }
+                if gate.deciding == 0 { core::mem::take(&mut gate.waiting) } else { Vec::new() }
+            };
+            let others = !waiting.is_empty();
+            for index in waiting {
+                let mut block = range.blocks[index as usize].lock();
+                self.resume(range, index, &mut block);
+            }
+            if others || ticket.is_none() {
+                self.progress.notify();
+            }
+        }
+    }
+
+    /// The kernel with its buffers, addresses and the device bytes it touches.
+    pub(crate) fn dispatch(
+        &self,
+        kernel: Arc<<P::Device as Device>::Kernel>,
+        spec: &LaunchSpec<P>,
+        bound: &[Option<Bound<P>>],
+    ) -> Dispatch<P::Device> {
+        let frame_bytes = self.config.geometry.frame_bytes();
+        let mut push = spec.push.clone();
+        let mut bindings = Vec::new();
+        let mut touches = Vec::new();
+        for (argument, bound) in spec.arguments.iter().zip(bound) {
+            let (mut buffer, mut offset, mut address) = (None, 0, 0);
+            if let Some(bound) = bound {
+                offset = argument.bytes.start - u64::from(bound.placed.subs.start) * frame_bytes;
+                address = self.device.address(&bound.buffer) + offset;
+                buffer = Some(Arc::clone(&bound.buffer));
+                let start = u64::from(bound.placed.frames.first.0) * frame_bytes + offset;
+                touches
+                    .push((ByteRange { start, end: start + argument.bytes.len() }, argument.access.writes()));
+            }
+            match argument.bind {
+                BindTo::Binding => bindings.push(BoundRange { buffer, offset, bytes: argument.bytes.len() }),
+                BindTo::Address(at) => {
+                    push[at as usize..at as usize + 8].copy_from_slice(&address.to_ne_bytes())
+                }
+                BindTo::Nothing => {}
+            }
+        }
+        Dispatch { kernel, bindings, push, groups: spec.groups, touches }
+    }
+}

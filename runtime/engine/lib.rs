@@ -1,0 +1,350 @@
+//! vkhmm-engine: takes events (touches, launches, completions), asks core, performs effects over the ports in the order law.
+//!
+//! ```text
+//!   touch ──► fault ──► core::block ──► home ──► Device::submit ─ ─ ─ ┐
+//!   launch ─► launch ─► admit ─► core::{placement, block} ─► submit ─ ┤     down: each flow takes its holds and leaves
+//!                                                                     ▼
+//!   parked touches, waiters, zombies ◄── complete ◄───────────── Device::wait     up: one completion thread ends holds
+//! ```
+//!
+//! Lock order, outer to inner: admission ▸ space ▸ block (ascending) ▸ gate ▸ arena ▸ submit ▸ leaf. No standard lock, thread or
+//! clock is named here: everything goes through [`vkhmm_port::Exec`], so a simulator that implements it decides every
+//! interleaving. A flow never waits with a lock held, and a fault handler never waits at all.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+mod admit;
+mod arena;
+mod complete;
+mod error;
+mod fault;
+mod home;
+mod host;
+mod launch;
+mod lose;
+mod memory;
+mod op;
+mod range;
+mod stats;
+mod submit;
+mod trace;
+
+pub use error::EngineError;
+pub use host::{GuardKind, Residency};
+pub use launch::{AccessKind, Argument, BindTo, LaunchSpec};
+pub use op::{Op, OpStatus};
+pub use range::RangeCell;
+pub use stats::Stats;
+pub use trace::{TraceCause, TraceEvent};
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use stats::Counters;
+use vkhmm_core::units::{Geometry, OpId};
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Device, Exec, FaultMode, FaultSource, HostMemory, Mutex, Rank, Signal};
+
+/// The ports an engine runs on.
+pub trait Ports: Sized + 'static {
+    /// Locks, threads, time.
+    type Exec: Exec;
+    /// Host memory.
+    type Host: HostMemory;
+    /// The device.
+    type Device: Device;
+}
+
+/// What the engine's user decides; constant for its life except the limit.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Page, sub-block and block sizes.
+    pub geometry: Geometry,
+    /// Most bytes of device memory that frames may take; `None`: what the device offers.
+    pub device_memory_limit: Option<u64>,
+    /// Most bytes of host memory the device may have imported at a time.
+    pub import_limit: u64,
+    /// Ranges below this many bytes are staged, not imported.
+    pub import_bytes_min: u64,
+    /// Launches revoke also what would have stayed shared, so that a missing guard fails on the first run.
+    pub strict_io: bool,
+    /// Launches per batch before it is submitted.
+    pub batch_launches_max: usize,
+    /// How long a recorded launch may wait for company.
+    pub batch_age: Duration,
+    /// Longer waits are reported once to stderr.
+    pub watchdog: Duration,
+    /// Threads that read the fault source.
+    pub fault_threads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            geometry: Geometry::PRODUCTION,
+            device_memory_limit: None,
+            import_limit: u64::MAX,
+            import_bytes_min: 2 << 20,
+            strict_io: cfg!(debug_assertions),
+            batch_launches_max: 64,
+            batch_age: Duration::from_micros(200),
+            watchdog: Duration::from_secs(10),
+            fault_threads: 2,
+        }
+    }
+}
+
+type MutexOf<P, T> = <<P as Ports>::Exec as Exec>::Mutex<T>;
+type SignalOf<P> = <<P as Ports>::Exec as Exec>::Signal;
+
+/// The runtime's heart. One per runtime; everything is reached through it.
+pub struct Engine<P: Ports> {
+    pub(crate) exec: P::Exec,
+    pub(crate) host: Arc<P::Host>,
+    pub(crate) device: Arc<P::Device>,
+    pub(crate) config: Config,
+    pub(crate) counters: Counters,
+    /// Lock: space. Owns the table of ranges and the free blocks · may block on poisoning a stray page · never waits for work.
+    pub(crate) space: MutexOf<P, range::Space<P>>,
+    /// Lock: arena. Owns pagemaps, placement and span buffers · may block on the driver making a buffer · never waits for work.
+    pub(crate) arena: MutexOf<P, arena::Arena<P>>,
+    /// Lock: submit. Owns the open batch, the submission queue and ticket values · may block on the driver's submit · never
+    /// waits for work.
+    pub(crate) submit: MutexOf<P, submit::Submit<P>>,
+    /// Lock: admission. Owns the turn numbers only; a turn is held without the lock.
+    pub(crate) turns: MutexOf<P, admit::Turns>,
+    /// Lock: leaf. Owns the table of operations that are not over.
+    pub(crate) ops: MutexOf<P, alloc::collections::BTreeMap<OpId, Arc<Op<P>>>>,
+    /// Lock: leaf. Owns what is in flight, per timeline in order of value.
+    pub(crate) flights: MutexOf<P, submit::Flights<P>>,
+    /// Lock: leaf. Owns the free staging slots and the copies home that wait for one.
+    pub(crate) slots: MutexOf<P, submit::Slots<P>>,
+    /// Lock: leaf. Owns dropped ranges that operations still use.
+    pub(crate) zombies: MutexOf<P, Vec<Arc<RangeCell<P>>>>,
+    /// Lock: leaf. Owns the last trace events.
+    pub(crate) trace: MutexOf<P, trace::Ring>,
+    /// Lock: leaf. Owns the story of the loss.
+    pub(crate) loss: MutexOf<P, Option<Arc<str>>>,
+    /// A new epoch whenever something that somebody may wait for has happened.
+    pub(crate) progress: SignalOf<P>,
+    /// Wakes the submission thread.
+    pub(crate) work: SignalOf<P>,
+    pub(crate) completed: MutexOf<P, Uses>,
+    next_op: AtomicU64,
+    pub(crate) clock: AtomicU64,
+    pub(crate) lost: AtomicBool,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) faults_parked: bool,
+    pub(crate) duplicates: bool,
+}
+
+impl<P: Ports> Engine<P> {
+    /// An engine over the ports. Takes no device memory yet. Call [`Engine::start`] before anything is launched or touched.
+    ///
+    /// # Errors
+    /// None today; the limit is checked by the caller against the device.
+    pub fn new(exec: P::Exec, host: Arc<P::Host>, device: Arc<P::Device>, config: Config) -> Arc<Self> {
+        let g = config.geometry;
+        let blocks = (host.profile().reservation_bytes / g.block_bytes()) as u32;
+        let limit = config.device_memory_limit.unwrap_or(device.profile().limit_bytes_default);
+        let profile = host.profile();
+        let faults_parked = profile.faults != FaultMode::Declared;
+        let duplicates = !faults_parked || (profile.publish_read_only && profile.protect);
+        Arc::new(Self {
+            space: exec.mutex(Rank::Space, range::Space::new(blocks)),
+            arena: exec.mutex(Rank::Arena, arena::Arena::new(g, limit)),
+            submit: exec.mutex(Rank::Submit, submit::Submit::new()),
+            turns: exec.mutex(Rank::Admission, admit::Turns::default()),
+            ops: exec.mutex(Rank::Leaf, alloc::collections::BTreeMap::new()),
+            flights: exec.mutex(Rank::Leaf, submit::Flights::default()),
+            slots: exec.mutex(Rank::Leaf, submit::Slots::new(device.profile().staging.slots)),
+            zombies: exec.mutex(Rank::Leaf, Vec::new()),
+            trace: exec.mutex(Rank::Leaf, trace::Ring::default()),
+            loss: exec.mutex(Rank::Leaf, None),
+            completed: exec.mutex(Rank::Leaf, Uses::NONE),
+            progress: exec.signal(),
+            work: exec.signal(),
+            counters: Counters::default(),
+            next_op: AtomicU64::new(1),
+            clock: AtomicU64::new(1),
+            lost: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            faults_parked,
+            duplicates,
+            exec,
+            host,
+            device,
+            config,
+        })
+    }
+
+    /// Starts the threads: one that completes, one that submits, and the readers of `faults`. None is ever joined; they end
+    /// after [`Engine::stop`], once no work is left.
+    ///
+    /// # Errors
+    /// The system has no thread for us.
+    pub fn start<F: FaultSource>(self: &Arc<Self>, faults: Option<Arc<F>>) -> std::io::Result<()> {
+        // Thread `complete`: owns nothing · may block on the device · must never wait for a lock holder that waits for work.
+        let me = Arc::clone(self);
+        let source = faults.clone();
+        self.exec.spawn("vkhmm-complete", Box::new(move || me.complete_loop(source.as_deref())))?;
+        // Thread `submit`: owns nothing · may block on staging slots and device progress · must never take a fault.
+        let me = Arc::clone(self);
+        self.exec.spawn("vkhmm-submit", Box::new(move || me.submit_loop()))?;
+        if let Some(source) = faults {
+            for _ in 0..self.config.fault_threads {
+                // Thread `fault`: owns nothing · may block on the fault source alone · must never wait for work.
+                let (me, source) = (Arc::clone(self), Arc::clone(&source));
+                self.exec.spawn("vkhmm-fault", Box::new(move || me.fault_loop(&*source)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// No more work will come. Never blocks; what is in flight is finished by our threads, which then let go of the engine.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        if self.host.owned() {
+            self.flush();
+            self.work.notify();
+            self.progress.notify();
+        }
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot()
+    }
+
+    /// The device port.
+    pub fn device(&self) -> &Arc<P::Device> {
+        &self.device
+    }
+
+    /// The host port.
+    pub fn host(&self) -> &Arc<P::Host> {
+        &self.host
+    }
+
+    /// Page, sub-block and block sizes.
+    pub fn geometry(&self) -> Geometry {
+        self.config.geometry
+    }
+
+    pub(crate) fn check_owned(&self) -> Result<(), EngineError> {
+        if self.host.owned() { Ok(()) } else { Err(EngineError::ForkedChild) }
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), EngineError> {
+        self.check_owned()?;
+        if self.lost.load(Ordering::Acquire) {
+            return Err(EngineError::DeviceLost { cause: self.loss_cause() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn loss_cause(&self) -> Arc<str> {
+        self.loss.lock().clone().unwrap_or_else(|| "the device was lost".into())
+    }
+
+    pub(crate) fn new_op(&self, label: &Arc<str>) -> Arc<Op<P>> {
+        let op = Op::new(&self.exec, self.new_op_id(), Arc::clone(label));
+        self.ops.lock().insert(op.id, Arc::clone(&op));
+        op
+    }
+
+    pub(crate) fn new_op_id(&self) -> OpId {
+        OpId(self.next_op.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The operation, unless it is over.
+    pub(crate) fn op(&self, id: OpId) -> Option<Arc<Op<P>>> {
+        self.ops.lock().get(&id).cloned()
+    }
+
+    /// Whether all of an operation's work is in queues (or over).
+    pub(crate) fn is_submitted(&self, id: OpId) -> bool {
+        self.ops.lock().get(&id).is_none_or(|op| op.status() != OpStatus::Queued)
+    }
+
+    /// Waits until `op` is over, or `timeout` has passed; submits what it needs first. Whether it is over.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `ForkedChild`.
+    pub fn wait(&self, op: &Op<P>, timeout: Option<Duration>) -> Result<bool, EngineError> {
+        self.check_owned()?;
+        let until = timeout.map(|t| self.exec.now() + t.as_nanos() as u64);
+        let mut watch = Watch::new(self);
+        loop {
+            let seen = self.progress.epoch();
+            match op.status() {
+                OpStatus::Done => return Ok(true),
+                OpStatus::Lost => return Err(EngineError::DeviceLost { cause: self.loss_cause() }),
+                OpStatus::Queued | OpStatus::Submitted => {}
+            }
+            self.flush();
+            let now = self.exec.now();
+            if until.is_some_and(|u| now >= u) {
+                return Ok(false);
+            }
+            let left = until.map_or(self.config.watchdog, |u| Duration::from_nanos(u - now));
+            self.progress.wait(seen, Some(left.min(self.config.watchdog)));
+            watch.check(self, || alloc::format!("waiting for `{}` ({:?})", op.label, op.status()));
+        }
+    }
+
+    /// Waits until everything launched before is over.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `ForkedChild`.
+    pub fn sync(&self) -> Result<(), EngineError> {
+        let open: Vec<_> = self.ops.lock().values().cloned().collect();
+        for op in open {
+            self.wait(&op, None)?;
+        }
+        self.check_owned()
+    }
+}
+
+/// Reports a wait that lasts too long, once.
+pub(crate) struct Watch {
+    since: u64,
+    told: bool,
+}
+
+impl Watch {
+    pub(crate) fn new<P: Ports>(engine: &Engine<P>) -> Self {
+        Self { since: engine.exec.now(), told: false }
+    }
+
+    /// Says on stderr what is waited for, once it has lasted longer than the watchdog allows (I6).
+    pub(crate) fn check<P: Ports>(
+        &mut self,
+        engine: &Engine<P>,
+        what: impl FnOnce() -> alloc::string::String,
+    ) {
+        let waited = engine.exec.now() - self.since;
+        if !self.told && waited >= engine.config.watchdog.as_nanos() as u64 {
+            self.told = true;
+            eprintln!("vkhmm: {} for {:.1} s; {}", what(), waited as f64 / 1e9, engine.who_is_busy());
+        }
+    }
+}
+
+impl<P: Ports> Engine<P> {
+    /// Every operation that is not over, for people.
+    pub fn who_is_busy(&self) -> alloc::string::String {
+        let ops = self.ops.lock();
+        let list: Vec<_> =
+            ops.values().map(|o| alloc::format!("#{} `{}` {:?}", o.id.0, o.label, o.status())).collect();
+        if list.is_empty() {
+            "no operation is open".into()
+        } else {
+            alloc::format!("open: {}", list.join(", "))
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Device loss: noticed anywhere, settled once by the completion thread. Afterwards every byte is current, or Lost and named.
+
+use crate::op::OpStatus;
+use crate::range::RangeCell;
+use crate::{Engine, EngineError, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use vkhmm_core::block::Summary;
+use vkhmm_core::units::ByteRange;
+use vkhmm_port::{Mutex, Signal};
+
+impl<P: Ports> Engine<P> {
+    /// The device is gone, says `cause`. May be called with any lock but a leaf held; only notes it.
+    pub(crate) fn note_loss(&self, cause: &str) {
+        let mut story = self.loss.lock();
+        if story.is_none() {
+            *story = Some(cause.into());
+        }
+        drop(story);
+        self.lost.store(true, Ordering::Release);
+        self.progress.notify();
+        self.work.notify();
+    }
+
+    /// Settles the loss: locations, holds, parked touches, operations. On the completion thread alone.
+    pub(crate) fn settle_loss(&self) {
+        let cause = self.loss_cause();
+        // Queued items never run; their operations end below.
+        let turn = self.take_turn();
+        let unsent = self.submit.lock().take_all();
+        drop(unsent);
+        let ranges = self.space.lock().all();
+        let mut lost_bytes = 0;
+        for range in &ranges {
+            for index in 0..range.block_count() {
+                let mut block = range.blocks[index as usize].lock();
+                let (lost, moving) = block.lose();
+                range.gate.lock().put(index, Summary { device_valid: false, device_only: false });
+                if moving {
+                    range.quarantined.store(true, Ordering::Release);
+                }
+                if !range.is_dead() {
+                    lost_bytes += u64::from(lost.count()) * u64::from(self.config.geometry.page_bytes);
+                }
+                if self.faults_parked {
+                    for run in lost.runs() {
+                        self.poison(range.run(index, &run));
+                    }
+                    block.poisoned(lost);
+                }
+                self.resume(range, index, &mut block);
+            }
+        }
+        let open: Vec<_> = core::mem::take(&mut *self.ops.lock()).into_values().collect();
+        for op in open {
+            op.set_status(OpStatus::Lost);
+            drop(op.take_blocks());
+        }
+        for range in &ranges {
+            range.gate.lock().deciding = 0;
+            drop(core::mem::take(&mut range.imports.lock().pieces));
+        }
+        let lanes = core::mem::take(&mut self.flights.lock().lanes);
+        drop(lanes);
+        drop(turn);
+        drop(core::mem::take(&mut self.slots.lock().homes));
+        eprintln!(
+            "vkhmm: the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
+        );
+        self.progress.notify();
+    }
+
+    /// The first lost bytes of an interval, as the error that names them.
+    ///
+    /// # Errors
+    /// `Lost`, `OutOfRange`, `ForkedChild`.
+    pub fn check(&self, range: &Arc<RangeCell<P>>, bytes: ByteRange) -> Result<(), EngineError> {
+        self.check_owned()?;
+        self.check_interval(range, bytes)?;
+        let page_bytes = u64::from(self.config.geometry.page_bytes);
+        for (index, touched, _) in range.cut(bytes) {
+            let lost = range.blocks[index as usize].lock().lost() & touched;
+            if let Some(run) = lost.runs().next() {
+                let base = u64::from(index) * self.config.geometry.block_bytes();
+                return Err(EngineError::Lost {
+                    label: Arc::clone(&range.label),
+                    start: (base + u64::from(run.start) * page_bytes).max(bytes.start),
+                    end: (base + u64::from(run.end) * page_bytes).min(bytes.end),
+                    cause: self.loss_cause(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

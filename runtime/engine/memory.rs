@@ -1,0 +1,207 @@
+//! Ranges come and go: reserve, import for the device, drop, reclaim.
+
+use crate::range::{RangeCell, blocks_for};
+use crate::stats::Counters;
+use crate::submit::Piece;
+use crate::{Engine, EngineError, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use vkhmm_core::placement::{Deps, Placement};
+use vkhmm_core::units::{ByteRange, PageRun};
+use vkhmm_port::{Device, HostMemory, Mutex, Signal};
+
+impl<P: Ports> Engine<P> {
+    /// Reserves whole blocks for `bytes` bytes of zeros. No host memory is taken yet.
+    ///
+    /// # Errors
+    /// `OutOfAddressSpace`, `ForkedChild`.
+    ///
+    /// # Panics
+    /// If `bytes` is zero: an empty allocation needs no range.
+    pub fn alloc(&self, bytes: u64, label: &str) -> Result<Arc<RangeCell<P>>, EngineError> {
+        assert!(bytes > 0, "an empty allocation needs no range");
+        self.check_owned()?;
+        let g = self.config.geometry;
+        let reservation = self.host.profile().reservation_bytes;
+        let full =
+            || EngineError::OutOfAddressSpace { need: bytes.next_multiple_of(g.block_bytes()), reservation };
+        if bytes > reservation {
+            return Err(full());
+        }
+        let count = blocks_for(bytes, g);
+        let (first, id) = self.space.lock().reserve(count).ok_or_else(full)?;
+        let range = RangeCell::new(&self.exec, g, id, first, bytes, label.into());
+        let mut space = self.space.lock();
+        // A stray touch may have poisoned a page while it was free; nobody owns it yet, so nobody's bytes are punched.
+        let cleared = if space.take_strays(&range) { self.host.punch(range.whole()) } else { Ok(()) };
+        space.install(&range);
+        drop(space);
+        if let Err(error) = cleared {
+            self.free(&range);
+            return Err(error.into());
+        }
+        Ok(range)
+    }
+
+    /// Drops a range. Never blocks on the device: what is in use is reclaimed after its last operation, and its address is not
+    /// reused before. In a forked child nothing happens.
+    pub fn free(&self, range: &Arc<RangeCell<P>>) {
+        if !self.host.owned() || range.dead.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.is_unused(range) {
+            self.reclaim(range);
+        } else {
+            self.zombies.lock().push(Arc::clone(range));
+            self.flush();
+            self.progress.notify();
+        }
+    }
+
+    /// Gives everything of an unused range back: frames, imports, host pages, addresses, in this order.
+    pub(crate) fn reclaim(&self, range: &Arc<RangeCell<P>>) {
+        let completed = *self.completed.lock();
+        let buffers = {
+            let mut arena = self.arena.lock();
+            let spans = arena.placement.release(range.id, Deps::default());
+            arena.placement.reap(&completed);
+            arena.drop_spans(&spans)
+        };
+        drop(buffers);
+        let imports = core::mem::take(&mut range.imports.lock().pieces);
+        let imported: u64 = imports.iter().map(|(bytes, _)| bytes.len()).sum();
+        drop(imports); // before the punch: a real device keeps the old pages of a live import
+        self.counters.imported_bytes.fetch_sub(imported, Ordering::Relaxed);
+        if let Err(error) = self.host.punch(range.whole()) {
+            eprintln!(
+                "vkhmm: cannot give back the host pages of `{}`, its addresses stay reserved: {error}",
+                range.label
+            );
+            return;
+        }
+        let old = self.space.lock().remove(range);
+        drop(old);
+        self.progress.notify();
+    }
+
+    /// The range that `id` names, if it is alive.
+    pub fn range(&self, id: vkhmm_core::units::RangeId) -> Option<Arc<RangeCell<P>>> {
+        self.space.lock().get(id).filter(|r| !r.is_dead())
+    }
+
+    /// The range that owns an address of R, with the offset in it.
+    pub fn find(&self, address: usize) -> Option<(Arc<RangeCell<P>>, u64)> {
+        let offset = address.checked_sub(self.host.base())? as u64;
+        if offset >= self.host.profile().reservation_bytes {
+            return None;
+        }
+        let block = vkhmm_core::units::BlockIndex((offset / self.config.geometry.block_bytes()) as u32);
+        let range = self.space.lock().find(block).filter(|r| !r.is_dead())?;
+        let within = offset - range.offset();
+        (within < range.bytes).then_some((range, within))
+    }
+
+    pub(crate) fn check_interval(&self, range: &RangeCell<P>, bytes: ByteRange) -> Result<(), EngineError> {
+        if bytes.start > bytes.end || bytes.end > range.bytes {
+            return Err(EngineError::OutOfRange {
+                label: Arc::clone(&range.label),
+                start: bytes.start,
+                end: bytes.end,
+                len: range.bytes,
+            });
+        }
+        Ok(())
+    }
+
+    // ── imports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Makes the device reach the blocks of `blocks` in A, where imports exist, are allowed and pay. Called before the first
+    /// lock of a launch; a refusal means staging, never an error. Every page of the blocks has a host page afterwards.
+    pub(crate) fn ensure_import(&self, range: &RangeCell<P>, blocks: core::ops::Range<u32>) {
+        let Some(profile) = self.device.profile().import else { return };
+        if range.bytes < self.config.import_bytes_min || blocks.is_empty() {
+            return;
+        }
+        let g = self.config.geometry;
+        let page = |block: u32| range.first_page(block).0;
+        let wanted = g.bytes_of(PageRun {
+            first: range.first_page(blocks.start),
+            count: (page(blocks.end) - page(blocks.start)) as u32,
+        });
+        for hole in holes(&range.imports.lock().pieces, wanted) {
+            let mut at = hole.start;
+            while at < hole.end {
+                let end = hole.end.min(at + profile.piece_bytes_max / g.block_bytes() * g.block_bytes());
+                let bytes = ByteRange { start: at, end };
+                if !self.import_piece(range, bytes) {
+                    range.imports.lock().refused = true;
+                    return;
+                }
+                at = end;
+            }
+        }
+    }
+
+    fn import_piece(&self, range: &RangeCell<P>, bytes: ByteRange) -> bool {
+        if range.imports.lock().refused {
+            return false;
+        }
+        let counter = &self.counters.imported_bytes;
+        let before = counter.fetch_add(bytes.len(), Ordering::Relaxed);
+        let made = if before + bytes.len() > self.config.import_limit {
+            None
+        } else {
+            // Imports pin: the pages must exist, or the driver would pin holes.
+            let populated = self.host.populate(self.config.geometry.pages_touched(&bytes)).is_ok();
+            if populated { self.device.import(self.host.alias(bytes)).ok() } else { None }
+        };
+        let Some(import) = made else {
+            counter.fetch_sub(bytes.len(), Ordering::Relaxed);
+            Counters::add(&self.counters.imports_refused, 1);
+            return false;
+        };
+        let mut imports = range.imports.lock();
+        if imports.pieces.iter().any(|(b, _)| b.overlaps(bytes)) {
+            // Another launch was faster; ours goes away unused.
+            drop(imports);
+            counter.fetch_sub(bytes.len(), Ordering::Relaxed);
+            return true;
+        }
+        imports.pieces.push((bytes, Arc::new(import)));
+        true
+    }
+
+    /// Notes for each piece how the device reaches its host side.
+    pub(crate) fn add_imports(&self, range: &RangeCell<P>, pieces: &mut [Piece<P::Device>]) {
+        let imports = range.imports.lock();
+        for piece in pieces {
+            let found = imports
+                .pieces
+                .iter()
+                .find(|(b, _)| b.start <= piece.host && piece.host + piece.bytes <= b.end);
+            piece.import = found.map(|(b, import)| (Arc::clone(import), piece.host - b.start));
+        }
+    }
+}
+
+/// The parts of `wanted` that no piece covers.
+fn holes<T>(pieces: &[(ByteRange, T)], wanted: ByteRange) -> Vec<ByteRange> {
+    let mut out = alloc::vec![wanted];
+    for (have, _) in pieces {
+        out = out
+            .into_iter()
+            .flat_map(|w| {
+                if !w.overlaps(*have) {
+                    return [Some(w), None];
+                }
+                let left = ByteRange { start: w.start, end: have.start.max(w.start) };
+                let right = ByteRange { start: have.end.min(w.end), end: w.end };
+                [Some(left), Some(right)]
+            })
+            .flatten()
+            .filter(|r| !r.is_empty())
+            .collect();
+    }
+    out
+}

@@ -1,0 +1,148 @@
+//! Operations: a launch, a migration, a guard, from queued to done; and the flights that bring them there.
+
+use crate::Ports;
+use crate::range::RangeCell;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use vkhmm_core::units::{OpId, Ticket};
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{CopyJob, Exec, Mutex, Rank};
+
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpStatus {
+    /// Holds are taken; not all of its work has reached a queue.
+    Queued,
+    /// All of its work is in queues; its uses say when it is over.
+    Submitted,
+    /// Over.
+    Done,
+    /// Never over: the device was lost.
+    Lost,
+}
+
+/// One block of one range, as operations remember it.
+pub(crate) struct BlockRef<P: Ports> {
+    pub(crate) range: Arc<RangeCell<P>>,
+    pub(crate) block: u32,
+}
+
+impl<P: Ports> Clone for BlockRef<P> {
+    fn clone(&self) -> Self {
+        Self { range: Arc::clone(&self.range), block: self.block }
+    }
+}
+
+/// An operation. Shared by its holds (by id), its flights and the caller's handle.
+pub struct Op<P: Ports> {
+    pub(crate) id: OpId,
+    pub(crate) label: Arc<str>,
+    status: AtomicU8,
+    /// Pieces of work that have not landed, plus one while it is queued.
+    pending: AtomicU32,
+    /// Device time of its kernel in nanoseconds.
+    pub(crate) elapsed_ns: Arc<AtomicU64>,
+    /// Tickets of its pieces, and the blocks it holds. Lock: leaf; held for a push or a copy only.
+    inner: <P::Exec as Exec>::Mutex<OpInner<P>>,
+}
+
+struct OpInner<P: Ports> {
+    uses: Uses,
+    blocks: Vec<BlockRef<P>>,
+}
+
+impl<P: Ports> Op<P> {
+    pub(crate) fn new(exec: &P::Exec, id: OpId, label: Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            label,
+            status: AtomicU8::new(0),
+            pending: AtomicU32::new(1),
+            elapsed_ns: Arc::new(AtomicU64::new(0)),
+            inner: exec.mutex(Rank::Leaf, OpInner { uses: Uses::NONE, blocks: Vec::new() }),
+        })
+    }
+
+    /// How far it is.
+    pub fn status(&self) -> OpStatus {
+        match self.status.load(Ordering::Acquire) {
+            0 => OpStatus::Queued,
+            1 => OpStatus::Submitted,
+            2 => OpStatus::Done,
+            _ => OpStatus::Lost,
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status(), OpStatus::Done | OpStatus::Lost)
+    }
+
+    /// Forward only; a lost operation stays lost.
+    pub(crate) fn set_status(&self, status: OpStatus) {
+        let code = match status {
+            OpStatus::Queued => 0,
+            OpStatus::Submitted => 1,
+            OpStatus::Done => 2,
+            OpStatus::Lost => 3,
+        };
+        self.status.fetch_max(code, Ordering::AcqRel);
+    }
+
+    pub(crate) fn uses(&self) -> Uses {
+        self.inner.lock().uses
+    }
+
+    /// For an operation of one piece that is submitted where it is made: that piece alone decides when it is over.
+    pub(crate) fn skip_queue(&self) {
+        self.pending.store(0, Ordering::Release);
+    }
+
+    /// One more piece of work is in a queue.
+    pub(crate) fn add_piece(&self, ticket: Ticket) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        self.inner.lock().uses.add(ticket);
+    }
+
+    /// A piece landed, or the queued phase ended. Whether that was the last.
+    #[must_use]
+    pub(crate) fn land_piece(&self) -> bool {
+        self.pending.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(crate) fn remember(&self, blocks: Vec<BlockRef<P>>) {
+        let mut inner = self.inner.lock();
+        if inner.blocks.is_empty() {
+            inner.blocks = blocks;
+        } else {
+            inner.blocks.extend(blocks);
+        }
+    }
+
+    pub(crate) fn take_blocks(&self) -> Vec<BlockRef<P>> {
+        core::mem::take(&mut self.inner.lock().blocks)
+    }
+}
+
+/// What is left to do when a ticket is reached.
+pub(crate) struct Flight<P: Ports> {
+    pub(crate) ticket: Ticket,
+    /// Whose piece it is; `None` for bookkeeping alone.
+    pub(crate) op: Option<Arc<Op<P>>>,
+    /// Copies from outward slots to A, then the slots are free.
+    pub(crate) drain: Vec<CopyJob>,
+    pub(crate) slots_in: Vec<u32>,
+    pub(crate) slots_out: Vec<u32>,
+}
+
+impl<P: Ports> Flight<P> {
+    pub(crate) fn of(ticket: Ticket, op: &Arc<Op<P>>) -> Self {
+        Self {
+            ticket,
+            op: Some(Arc::clone(op)),
+            drain: Vec::new(),
+            slots_in: Vec::new(),
+            slots_out: Vec::new(),
+        }
+    }
+}

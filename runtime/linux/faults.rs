@@ -1,0 +1,107 @@
+//! LinuxFaults: reads the userfaultfd. Several threads may read; all are woken for each message and all but one find nothing.
+
+use crate::exec::monotonic_ns;
+use crate::futex::timespec;
+use crate::host::Shared;
+use crate::ioctl::errno;
+use crate::uffd::Uffd;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fd::OwnedFd;
+use rustix::io;
+use std::sync::Arc;
+use vkhmm_core::units::{Geometry, PageIndex};
+use vkhmm_port::host::Errno;
+use vkhmm_port::{Fault, FaultSource, HostError};
+
+/// How long a reader that served a fault looks for the next one before it sleeps: sequential touches come one after another,
+/// and waking a sleeper costs more than this.
+const SPIN_NS: u64 = 50_000;
+
+/// The messages of the userfaultfd.
+pub struct LinuxFaults {
+    shared: Arc<Shared>,
+    /// Readable for ever once interrupted; nobody reads it.
+    interrupt: OwnedFd,
+    interrupted: AtomicBool,
+    /// A message was handed out since somebody last spun.
+    served: AtomicBool,
+}
+
+impl LinuxFaults {
+    pub(crate) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { shared, interrupt, interrupted: AtomicBool::new(false), served: AtomicBool::new(false) })
+    }
+
+    /// Takes what is there, without waiting.
+    fn take(&self, uffd: &Uffd, faults: &mut Vec<Fault>) -> Result<bool, HostError> {
+        let base = self.shared.base();
+        let page_bytes = Geometry::PRODUCTION.page_bytes as usize;
+        let taken = uffd.read(&mut |address, write| {
+            let page = PageIndex((address.wrapping_sub(base) / page_bytes) as u64);
+            faults.push(Fault { page, write });
+        });
+        let some = taken.map_err(|source| broken("reading the userfaultfd", source))? > 0;
+        if some {
+            self.served.store(true, Ordering::Relaxed);
+        }
+        Ok(some)
+    }
+
+    /// Sleeps until a message or an interrupt comes; whether a message may be there.
+    fn sleep(&self, uffd: &Uffd, timeout: Option<Duration>) -> Result<bool, HostError> {
+        let source = uffd.fd();
+        let mut watched = [PollFd::new(&source, PollFlags::IN), PollFd::new(&self.interrupt, PollFlags::IN)];
+        match poll(&mut watched, timeout.map(timespec).as_ref()) {
+            Ok(_) => {}
+            Err(io::Errno::INTR) => return Ok(false),
+            Err(e) => return Err(broken("polling the userfaultfd", errno(e))),
+        }
+        if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
+            return Err(broken("polling the userfaultfd", Errno(libc::EBADF)));
+        }
+        Ok(watched[0].revents().contains(PollFlags::IN))
+    }
+}
+
+impl FaultSource for LinuxFaults {
+    fn next(&self, faults: &mut Vec<Fault>, timeout: Option<Duration>) -> Result<(), HostError> {
+        self.shared.check_owner()?;
+        let Some(uffd) = self.shared.uffd() else { return Ok(()) };
+        if self.interrupted.load(Ordering::Acquire) || self.take(uffd, faults)? {
+            return Ok(());
+        }
+        let started = monotonic_ns();
+        let limit = timeout.map_or(SPIN_NS, |t| SPIN_NS.min(t.as_nanos() as u64));
+        // One reader spins per message served; the others sleep at once.
+        if self.served.swap(false, Ordering::Relaxed) {
+            while monotonic_ns() - started < limit {
+                if self.interrupted.load(Ordering::Acquire) || self.take(uffd, faults)? {
+                    return Ok(());
+                }
+                core::hint::spin_loop();
+            }
+        }
+        let spent = Duration::from_nanos(monotonic_ns() - started);
+        if self.sleep(uffd, timeout.map(|t| t.saturating_sub(spent)))? {
+            self.take(uffd, faults)?;
+        }
+        Ok(())
+    }
+
+    fn interrupt(&self) {
+        // The event count is the parent's too: a child would stop its readers.
+        if !self.shared.owned() {
+            return;
+        }
+        self.interrupted.store(true, Ordering::Release);
+        // Fails only if the count is at its maximum, and then the descriptor is readable anyway.
+        let _ = io::write(&self.interrupt, &1_u64.to_ne_bytes());
+    }
+}
+
+fn broken(operation: &'static str, source: Errno) -> HostError {
+    HostError::Refused { operation, offset: 0, bytes: 0, source }
+}

@@ -1,0 +1,195 @@
+//! The limits of the process: each decides the size of the reservation or is named in the error; none kills.
+
+mod common;
+
+use common::{Memory, PAGE, SMALL, alone_passes, bytes, is_child, run, try_open};
+use rustix::mm::{MlockAllFlags, mlockall};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use vkhmm_linux::{Config, EngineChoice, OpenError, ReservationError, open};
+use vkhmm_port::{Access, FaultSource, HostMemory};
+
+#[test]
+fn the_default_is_large_and_costs_nothing() {
+    let opened = open(&Config::default()).expect("something works");
+    println!("{}", opened.report);
+    let bytes = opened.host.profile().reservation_bytes;
+    assert!(bytes >= 2 << 20 && bytes % (2 << 20) == 0);
+    assert_eq!(opened.report.reservation_bytes, bytes);
+}
+
+#[test]
+fn sizes_are_rounded_up_to_blocks() {
+    for (asked, got) in [(0, 2 << 20), (1, 2 << 20), (2 << 20, 2 << 20), ((2 << 20) + 1, 4 << 20)] {
+        let opened = open(&Config { reservation_bytes: Some(asked), ..SMALL }).expect("something works");
+        assert_eq!(opened.host.profile().reservation_bytes, got);
+    }
+    for impossible in [1 << 60, u64::MAX] {
+        let refused = open(&Config { reservation_bytes: Some(impossible), ..SMALL });
+        let error = refused.err().expect("no machine has so many addresses");
+        assert!(matches!(error, OpenError::Reservation(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_small_file_size_limit_is_an_error_not_a_signal() {
+    const TEST: &str = "a_small_file_size_limit_is_an_error_not_a_signal";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "ulimit -f 1000;");
+    }
+    for reservation_bytes in [None, Some(64 << 20)] {
+        let error = open(&Config { reservation_bytes, ..SMALL }).err().expect("less than one block");
+        assert!(matches!(error, OpenError::Reservation(ReservationError::Limited { .. })), "{error}");
+        assert!(error.to_string().contains("ulimit -f"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_size_limit_bounds_the_reservation() {
+    const TEST: &str = "a_file_size_limit_bounds_the_reservation";
+    if !is_child(TEST) {
+        // In units of 512 or 1024 bytes, as the shell has it.
+        return alone_passes(TEST, "ulimit -f 100000;");
+    }
+    let opened = open(&Config::default()).expect("something works");
+    let bytes = opened.host.profile().reservation_bytes;
+    assert!((40 << 20..=100 << 20).contains(&bytes), "{bytes}");
+    assert!(opened.report.to_string().contains("ulimit -f"));
+    opened.host.populate(run(bytes / PAGE as u64 - 1, 1)).expect("the last page");
+}
+
+#[test]
+fn an_address_space_limit_bounds_the_reservation() {
+    const TEST: &str = "an_address_space_limit_bounds_the_reservation";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "ulimit -v 8000000;");
+    }
+    let opened = open(&Config::default()).expect("something works");
+    let bytes = opened.host.profile().reservation_bytes;
+    assert!((512 << 20..=2000 << 20).contains(&bytes), "{bytes}");
+    assert!(opened.report.to_string().contains("ulimit -v"), "{}", opened.report);
+}
+
+/// Touches, revokes and touches again, while a thread answers faults.
+fn works_while_served(memory: &Memory, body: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let source = memory.source.as_ref().expect("an engine with faults");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut faults = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                source.next(&mut faults, Some(Duration::from_millis(20))).expect("next");
+                for fault in faults.drain(..) {
+                    memory.host.populate(run(fault.page.0, 1)).expect("populate");
+                    memory.host.publish(run(fault.page.0, 1), Access::ReadWrite).expect("publish");
+                }
+            }
+        });
+        body();
+        memory.store(3, 1);
+        memory.host.revoke(run(0, 512)).expect("revoke, also of locked pages");
+        assert_eq!(memory.alias(3), 1);
+        memory.fill_alias(3, 2);
+        assert_eq!(memory.load(3), 2, "the revoked page came home");
+        memory.host.punch(run(0, 512)).expect("punch");
+        assert_eq!(memory.load(3), 0);
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+fn lock_everything() -> bool {
+    match mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) {
+        Ok(()) => true,
+        Err(e) => {
+            println!("skipped: mlockall: {e}");
+            false
+        }
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("proc");
+    statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * PAGE as u64
+}
+
+#[test]
+fn opening_after_mlockall_populates_nothing() {
+    const TEST: &str = "opening_after_mlockall_populates_nothing";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "ulimit -l unlimited 2>/dev/null;");
+    }
+    if !lock_everything() {
+        return;
+    }
+    // The whole default size: had the kernel populated it, this would not end.
+    let before = resident_bytes();
+    let opened = open(&Config::default()).expect("something works");
+    assert!(resident_bytes() < before + (64 << 20), "{} then {}", before, resident_bytes());
+    drop(opened);
+    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
+        let Some(memory) = try_open(Config { engine: Some(engine), ..SMALL }) else { continue };
+        works_while_served(&memory, || {});
+    }
+}
+
+#[test]
+fn mlockall_after_opening_leaves_everything_working() {
+    const TEST: &str = "mlockall_after_opening_leaves_everything_working";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "ulimit -l unlimited 2>/dev/null;");
+    }
+    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
+        let Some(memory) = try_open(Config { engine: Some(engine), ..SMALL }) else { continue };
+        works_while_served(&memory, || {
+            lock_everything();
+        });
+    }
+}
+
+#[test]
+fn mlockall_after_opening_the_default_size_ends() {
+    const TEST: &str = "mlockall_after_opening_the_default_size_ends";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "ulimit -l unlimited 2>/dev/null;");
+    }
+    // As the engine does it: a touch (here the kernel's, to lock the page) of what nobody owns is answered by poison.
+    let opened = open(&Config::default()).expect("something works");
+    let before = resident_bytes();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut faults = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                let Some(source) = &opened.source else { return };
+                source.next(&mut faults, Some(Duration::from_millis(20))).expect("next");
+                faults.drain(..).for_each(|f| opened.host.poison(run(f.page.0, 1)).expect("poison"));
+            }
+        });
+        if opened.source.is_some() {
+            lock_everything();
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert!(resident_bytes() < before + (256 << 20), "{before} then {}", resident_bytes());
+}
+
+#[test]
+fn freed_pages_are_given_back() {
+    const TEST: &str = "freed_pages_are_given_back";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "");
+    }
+    let memory = try_open(SMALL).expect("something works");
+    let mut most = 0;
+    for round in 0..600 {
+        let block = run(round % 8 * 512, 512);
+        memory.host.populate(block).expect("populate");
+        memory.host.alias(bytes(block.first.0, 512)).fill(1);
+        memory.host.publish(block, Access::ReadWrite).expect("publish");
+        memory.host.punch(block).expect("punch");
+        if round == 100 {
+            most = resident_bytes() + (4 << 20);
+        }
+        assert!(round <= 100 || resident_bytes() < most, "round {round}: {} bytes", resident_bytes());
+    }
+}

@@ -1,0 +1,168 @@
+//! The contract of Device: [`memory`], pieces and copies; [`order`], timelines; [`kernels`].
+
+mod kernels;
+mod memory;
+mod order;
+
+use super::{Outcome, PATIENCE, run_all};
+use crate::{
+    BoundRange, Command, Device, Direction, Exec, RawBytes, Region, Role, Source, Submission, Target,
+};
+use core::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, Ticket};
+use vkhmm_core::uses::Uses;
+
+/// What one case works on: a device with no arena piece and no work, room for eight frames, and what tests need beside it.
+pub struct DeviceUnderTest<D: Device> {
+    /// How frames are cut.
+    pub geometry: Geometry,
+    /// The device.
+    pub device: D,
+    /// `for i in 0..count { words[i] ^= word }` over binding 0 as 32-bit words, with push constants `{ count: u32, word: u32 }`,
+    /// right for any number of groups of one dimension (a grid-stride loop). `None` skips the cases that launch.
+    pub xor: Option<Arc<D::Kernel>>,
+    /// Makes that many bytes of host memory that the device can import, zeroed and aligned; they may be leaked. `None` skips
+    /// the cases that import.
+    pub importable: Option<Box<dyn Fn(u64) -> RawBytes>>,
+}
+
+/// Runs the suite; how many cases ran. Two implementations with equal profiles run equally many.
+///
+/// # Panics
+/// At the first broken promise.
+pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnderTest<D>) -> usize {
+    run_all(
+        "device",
+        &[
+            ("the profile is sound", memory::profile),
+            ("pieces come and go", memory::pieces),
+            ("buffers lie apart", memory::buffers),
+            ("staging slots are memory of their own", memory::slots),
+            ("an empty submission reaches its ticket", order::empty),
+            ("bytes go in and out by staging", memory::staging),
+            ("regions scatter and gather, up to the limit", memory::regions),
+            ("bytes go in and out by import", memory::import),
+            ("an import is live memory", memory::import_is_live),
+            ("a fill sets its words and nothing else", memory::fill),
+            ("a move carries many regions", memory::moves),
+            ("work on one timeline is in order", order::one_timeline),
+            ("a wait orders timelines", order::across_timelines),
+            ("every submission ends with a barrier", order::between_submissions),
+            ("completed reaches every ticket and never falls", order::completed),
+            ("wait ends at its timeout", order::wait_times_out),
+            ("wait ends when somebody submits", order::wait_sees_progress),
+            ("the CPU reads frames", memory::cpu_reads),
+            ("the CPU writes frames", memory::cpu_writes),
+            ("submissions keep what they name", kernels::keeps),
+            ("a kernel changes its binding", kernels::kernel),
+            ("a kernel sees copies before a barrier", kernels::kernel_after_copy),
+            ("a kernel stays inside its binding", kernels::kernel_bounds),
+            ("an empty argument is bound", kernels::null_binding),
+        ],
+        || Bench::new(exec.clone(), factory()),
+    )
+}
+
+const NO_IMPORT: Outcome = Outcome::Skipped("this device imports nothing");
+const NO_KERNEL: Outcome = Outcome::Skipped("the factory gave no kernel");
+
+struct Bench<X: Exec, D: Device> {
+    exec: X,
+    geometry: Geometry,
+    device: Arc<D>,
+    xor: Option<Arc<D::Kernel>>,
+    importable: Option<Box<dyn Fn(u64) -> RawBytes>>,
+    last: Uses,
+}
+
+impl<X: Exec, D: Device> Bench<X, D> {
+    fn new(exec: X, it: DeviceUnderTest<D>) -> Self {
+        let DeviceUnderTest { geometry, device, xor, importable } = it;
+        let last = device.completed().expect("completed");
+        Self { exec, geometry, device: Arc::new(device), xor, importable, last }
+    }
+
+    /// Eight frames as one piece, from frame 0; every byte set.
+    fn grow(&mut self) {
+        self.device.grow(FrameIndex(0), 8).expect("grow");
+        let clear = Command::Fill { device_offset: 0, bytes: self.frame(8), word: 0 };
+        self.run(Role::Compute, &[], vec![clear]);
+    }
+
+    /// Device offset of frame `n`.
+    fn frame(&self, n: u64) -> u64 {
+        n * self.geometry.frame_bytes()
+    }
+
+    fn submit(&mut self, role: Role, after: &[Ticket], commands: Vec<Command<D>>) -> Ticket {
+        let timeline = self.device.profile().timeline(role);
+        let signals = Ticket { timeline, value: self.last.on(timeline) + 1 };
+        let mut waits = Uses::NONE;
+        // Order on the own timeline needs no wait.
+        after.iter().filter(|t| t.timeline != timeline).for_each(|t| waits.add(*t));
+        self.device.submit(role, Submission { waits, commands, signals }).expect("submit");
+        self.last.add(signals);
+        signals
+    }
+
+    /// Submits and waits until it is done.
+    fn run(&mut self, role: Role, after: &[Ticket], commands: Vec<Command<D>>) {
+        let ticket = self.submit(role, after, commands);
+        self.finish(ticket);
+    }
+
+    fn finish(&self, ticket: Ticket) {
+        let end = self.exec.now() + PATIENCE.as_nanos() as u64;
+        loop {
+            let seen = self.device.completed().expect("completed");
+            if seen.on(ticket.timeline) >= ticket.value {
+                return;
+            }
+            assert!(self.exec.now() < end, "{ticket:?} was not reached within {PATIENCE:?}");
+            self.device.wait(&seen, PATIENCE).expect("wait");
+        }
+    }
+
+    /// Puts `bytes` at device offset `at` by staging slot 0.
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        self.device.slot(Direction::In, 0).slice(0, bytes.len()).write(bytes);
+        let regions = vec![Region { host_offset: 0, device_offset: at, bytes: bytes.len() as u64 }];
+        self.run(Role::CopyIn, &[], vec![Command::CopyIn { source: Source::Slot(0), regions }]);
+    }
+
+    /// `bytes` bytes from device offset `at` by staging slot 0.
+    fn get(&mut self, at: u64, bytes: u64) -> Vec<u8> {
+        let regions = vec![Region { host_offset: 0, device_offset: at, bytes }];
+        self.run(Role::CopyOut, &[], vec![Command::CopyOut { target: Target::Slot(0), regions }]);
+        self.device.slot(Direction::Out, 0).slice(0, bytes as usize).to_vec()
+    }
+
+    fn xor(&self, buffer: &Arc<D::Buffer>, offset: u64, words: u32, word: u32) -> Command<D> {
+        let range = BoundRange { buffer: Some(Arc::clone(buffer)), offset, bytes: u64::from(words) * 4 };
+        self.dispatch(range, words, word)
+    }
+
+    fn dispatch(&self, range: BoundRange<D>, words: u32, word: u32) -> Command<D> {
+        Command::Dispatch {
+            kernel: Arc::clone(self.xor.as_ref().expect("checked by the case")),
+            bindings: vec![range],
+            push: [words.to_le_bytes(), word.to_le_bytes()].concat(),
+            groups: [1, 1, 1],
+            elapsed_ns: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// A buffer over all eight frames.
+    fn buffer(&self) -> Arc<D::Buffer> {
+        Arc::new(self.device.buffer(FrameRun { first: FrameIndex(0), count: 8 }).expect("buffer"))
+    }
+}
+
+fn pattern(seed: u8, bytes: u64) -> Vec<u8> {
+    (0..bytes).map(|i| (i as u8).wrapping_mul(7).wrapping_add(seed) ^ (i >> 8) as u8).collect()
+}
+
+fn words(word: u32, bytes: u64) -> Vec<u8> {
+    word.to_le_bytes().repeat(bytes as usize / 4)
+}

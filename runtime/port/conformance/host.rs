@@ -1,0 +1,170 @@
+//! The contract of HostMemory and FaultSource.
+//!
+//! [`mapping`] is about what R allows, [`faults`] about who is parked and woken. Cases speak in *units*, one map granule each, so that they run at 4 KiB and at 2 MiB alike.
+
+mod faults;
+mod mapping;
+
+use super::{Outcome, PATIENCE, QUIET, Task, run_all};
+use crate::fake::FakeHost;
+use crate::{Access, Exec, Fault, FaultMode, FaultSource, HostMemory};
+use std::sync::Arc;
+use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
+
+/// R as an application thread sees it. On real memory: a volatile load or store at `base + offset`.
+pub trait AppView: Send + Sync + 'static {
+    /// Loads the byte at `offset` of the reservation; parked while R forbids it.
+    fn load(&self, offset: u64) -> u8;
+
+    /// Stores `value` at `offset` of the reservation; parked while R forbids it.
+    fn store(&self, offset: u64, value: u8);
+
+    /// Whether a load at `offset` ends in SIGBUS; `None` where a view cannot find out and live. (On Linux a system call that reads
+    /// the byte says EFAULT.) Called for poisoned and for published pages only.
+    fn poisoned(&self, offset: u64) -> Option<bool> {
+        let _ = offset;
+        None
+    }
+}
+
+impl<X: Exec> AppView for FakeHost<X> {
+    fn load(&self, offset: u64) -> u8 {
+        let range = ByteRange { start: offset, end: offset + 1 };
+        FakeHost::load(self, range).expect("a case touches pages that can be served")[0]
+    }
+
+    fn store(&self, offset: u64, value: u8) {
+        FakeHost::store(self, offset, &[value]).expect("a case touches pages that can be served");
+    }
+
+    fn poisoned(&self, offset: u64) -> Option<bool> {
+        let page = PageIndex(offset / u64::from(self.geometry().page_bytes));
+        Some(self.touch(page, false).is_err())
+    }
+}
+
+/// What one case works on: fresh memory of at least eight map granules, all holes, and its fault source, which nobody else reads.
+pub struct HostUnderTest<H, F> {
+    geometry: Geometry,
+    host: Arc<H>,
+    faults: Arc<F>,
+    view: Arc<dyn AppView>,
+}
+
+impl<H: HostMemory, F: FaultSource> HostUnderTest<H, F> {
+    /// Binds the parts of one reservation. `geometry.page_bytes` is the page of `host`'s runs.
+    pub fn new(geometry: Geometry, host: H, faults: F, view: impl AppView) -> Self {
+        Self { geometry, host: Arc::new(host), faults: Arc::new(faults), view: Arc::new(view) }
+    }
+}
+
+/// Runs the suite; how many cases ran. Two implementations with equal profiles run equally many. `exec` starts the application
+/// threads: for an engine that resolves faults in the faulting thread it must be one that blocks no signals (`FakeExec`).
+///
+/// # Panics
+/// At the first broken promise.
+pub fn run_host<X: Exec, H: HostMemory, F: FaultSource>(
+    exec: &X,
+    factory: &dyn Fn() -> HostUnderTest<H, F>,
+) -> usize {
+    run_all(
+        "host",
+        &[
+            ("the profile is sound", mapping::profile),
+            ("A is zeros, then what was written", mapping::alias),
+            ("populate keeps bytes and gives zeros", mapping::populate),
+            ("a read-only page loads, a store faults", mapping::read_only),
+            ("a read-write page loads and stores", mapping::read_write),
+            ("stores through R are in A after revoke", mapping::revoke),
+            ("protect stops stores, not loads", mapping::protect),
+            ("protect leaves absent pages absent", mapping::protect_absent),
+            ("read-only to read-write wakes the writer", faults::upgrade),
+            ("publish over published wakes and keeps bytes", mapping::publish_again),
+            ("a page dropped behind us is published again", faults::dropped),
+            ("one publish wakes every thread on the page", faults::many_parked),
+            ("one publish serves a partly present run", mapping::partly_present),
+            ("a parked load sees what was copied in", faults::copied_before_publish),
+            ("punch gives zeros and forgets protection", mapping::punch),
+            ("poison ends touches, punch ends poison", mapping::poison),
+            ("next ends at its timeout", faults::next_times_out),
+            ("interrupt ends every next", faults::interrupt),
+            ("several readers share the messages", faults::readers),
+            ("answers to faults that are over do no harm", faults::spurious),
+            ("no store is lost to a revoke", faults::no_lost_store),
+        ],
+        || Stage { exec: exec.clone(), it: factory() },
+    )
+}
+
+struct Stage<X, H, F> {
+    exec: X,
+    it: HostUnderTest<H, F>,
+}
+
+impl<X: Exec, H: HostMemory, F: FaultSource> Stage<X, H, F> {
+    fn host(&self) -> &H {
+        &self.it.host
+    }
+
+    /// Map granule `n`, from the reservation's start.
+    fn unit(&self, n: u64) -> PageRun {
+        let pages = u64::from(self.host().profile().map_granule_bytes / self.it.geometry.page_bytes);
+        PageRun { first: PageIndex(n * pages), count: pages as u32 }
+    }
+
+    fn units(&self, n: u64, count: u32) -> PageRun {
+        let one = self.unit(n);
+        PageRun { first: one.first, count: one.count * count }
+    }
+
+    /// A byte in the last page of granule `n`.
+    fn at(&self, n: u64) -> u64 {
+        self.it.geometry.bytes_of(self.unit(n)).end - 3
+    }
+
+    fn get(&self, offset: u64) -> u8 {
+        self.host().alias(ByteRange { start: offset, end: offset + 1 }).to_vec()[0]
+    }
+
+    fn set(&self, offset: u64, value: u8) {
+        self.host().alias(ByteRange { start: offset, end: offset + 1 }).write(&[value]);
+    }
+
+    fn publish(&self, run: PageRun, access: Access) {
+        self.host().populate(run).expect("populate");
+        self.host().publish(run, access).expect("publish");
+    }
+
+    fn load(&self, offset: u64) -> Task<X, u8> {
+        let view = Arc::clone(&self.it.view);
+        Task::start(&self.exec, "load", move || view.load(offset))
+    }
+
+    fn store(&self, offset: u64, value: u8) -> Task<X, ()> {
+        let view = Arc::clone(&self.it.view);
+        Task::start(&self.exec, "store", move || view.store(offset, value))
+    }
+
+    /// The next message about `run`. Others are repetitions of what a case has answered, and dropped.
+    fn fault(&self, run: PageRun) -> Fault {
+        let end = self.exec.now() + PATIENCE.as_nanos() as u64;
+        let mut faults = Vec::new();
+        while self.exec.now() < end {
+            self.it.faults.next(&mut faults, Some(QUIET)).expect("next");
+            if let Some(fault) = faults.iter().find(|f| run.contains(f.page)) {
+                return *fault;
+            }
+            faults.clear();
+        }
+        panic!("no message for a touch of {run:?} within {PATIENCE:?}");
+    }
+
+    fn parks(&self) -> bool {
+        self.host().profile().faults != FaultMode::Declared
+    }
+}
+
+/// Why a case cannot run here.
+const NO_PARKING: Outcome = Outcome::Skipped("this host parks nobody");
+const NO_READ_ONLY: Outcome = Outcome::Skipped("this host cannot publish read-only");
+const NO_PROTECT: Outcome = Outcome::Skipped("this host cannot protect");

@@ -1,0 +1,310 @@
+//! Device: memory in frames, queues in roles, order by timelines, and the commands that a submission may hold.
+
+use crate::RawBytes;
+use core::time::Duration;
+use std::sync::Arc;
+use vkhmm_core::pagemap::{MemoryKind, PagemapFlags};
+use vkhmm_core::units::{FrameIndex, FrameRun, Ticket, Timeline};
+use vkhmm_core::uses::Uses;
+
+/// What a queue is used for. Roles that share a queue share its timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Host to device copies.
+    CopyIn,
+    /// Device to host copies.
+    CopyOut,
+    /// Kernels, and the small copies that ride in front of them.
+    Compute,
+    /// Sparse binds (later placements).
+    Bind,
+}
+
+impl Role {
+    /// All roles, in the order of [`DeviceProfile::timelines`].
+    pub const ALL: [Self; 4] = [Self::CopyIn, Self::CopyOut, Self::Compute, Self::Bind];
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Host to device.
+    In,
+    /// Device to host.
+    Out,
+}
+
+/// Which kind of device memory the arena is made of, and what the CPU can do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryKindProfile {
+    /// The kind that the pagemap is registered with.
+    pub kind: MemoryKind,
+    /// The flags that the pagemap is registered with.
+    pub flags: PagemapFlags,
+    /// [`Device::frame_bytes`] may be read by the CPU (HOST_CACHED).
+    pub cpu_reads: bool,
+    /// [`Device::frame_bytes`] may be written by the CPU.
+    pub cpu_writes: bool,
+}
+
+/// The staging ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StagingProfile {
+    /// Slots per direction.
+    pub slots: u32,
+    /// Bytes of one slot; at least one block.
+    pub slot_bytes: u64,
+}
+
+/// What imports of host memory may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImportProfile {
+    /// Start and length must be multiples of it.
+    pub alignment_bytes: u64,
+    /// Longest single import.
+    pub piece_bytes_max: u64,
+}
+
+/// What this device is like; constant for its life.
+#[derive(Clone, Debug)]
+pub struct DeviceProfile {
+    /// Name, as the driver says it.
+    pub name: String,
+    /// What its memory is.
+    pub memory: MemoryKindProfile,
+    /// The timeline of each role, in the order of [`Role::ALL`].
+    pub timelines: [Timeline; 4],
+    /// How many distinct timelines there are.
+    pub timeline_count: u8,
+    /// Most bytes the arena may take if the user names no limit.
+    pub limit_bytes_default: u64,
+    /// Longest single arena piece in bytes.
+    pub piece_bytes_max: u64,
+    /// The staging ring.
+    pub staging: StagingProfile,
+    /// Whether A can be imported, after a probe that copied both ways and compared; `None`: staging only.
+    pub import: Option<ImportProfile>,
+    /// Most regions of one copy command.
+    pub regions_max: u32,
+    /// Copies up to this many bytes ride in front of their kernel.
+    pub inline_copy_bytes: u64,
+    /// Most work groups per dimension.
+    pub groups_max: [u32; 3],
+    /// Longest storage-buffer binding in bytes.
+    pub binding_bytes_max: u64,
+    /// What a binding's offset must be a multiple of.
+    pub binding_alignment_bytes: u64,
+}
+
+impl DeviceProfile {
+    /// The timeline of `role`.
+    pub fn timeline(&self, role: Role) -> Timeline {
+        self.timelines[role as usize]
+    }
+}
+
+/// A failed device call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The device is gone, and everything that only it held.
+    #[error("the device was lost ({operation})")]
+    Lost {
+        /// What was being done.
+        operation: &'static str,
+    },
+    /// No device memory.
+    #[error("no device memory for {bytes} bytes ({operation})")]
+    OutOfDeviceMemory {
+        /// What was tried.
+        operation: &'static str,
+        /// For how much.
+        bytes: u64,
+    },
+    /// No host memory for the driver.
+    #[error("the driver has no host memory ({operation})")]
+    OutOfHostMemory {
+        /// What was tried.
+        operation: &'static str,
+    },
+    /// Anything else the driver said.
+    #[error("{operation} failed: {message}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// What the driver said.
+        message: String,
+    },
+}
+
+/// One piece of a copy between host bytes and frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Offset on the host side, from the start of the import or slot.
+    pub host_offset: u64,
+    /// Offset in device memory: `FrameIndex * frame_bytes + offset in frame`. The piece stays inside one arena piece.
+    pub device_offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// Where copied-in bytes come from. The host bytes are complete before the submission.
+pub enum Source<D: Device + ?Sized> {
+    /// An import of A.
+    Import(Arc<D::Import>),
+    /// A slot of the inward staging ring.
+    Slot(u32),
+}
+
+/// Where copied-out bytes go. They may be read by the CPU once the submission's ticket is reached.
+pub enum Target<D: Device + ?Sized> {
+    /// An import of A.
+    Import(Arc<D::Import>),
+    /// A slot of the outward staging ring.
+    Slot(u32),
+}
+
+/// A bound piece of a span.
+pub struct BoundRange<D: Device + ?Sized> {
+    /// The span's buffer; `None` is the null descriptor (an empty argument).
+    pub buffer: Option<Arc<D::Buffer>>,
+    /// First byte, from the buffer's start.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// One command of a submission.
+pub enum Command<D: Device + ?Sized> {
+    /// Host to device. At most [`DeviceProfile::regions_max`] regions.
+    CopyIn {
+        /// From.
+        source: Source<D>,
+        /// Which pieces.
+        regions: Vec<Region>,
+    },
+    /// Device to host.
+    CopyOut {
+        /// To.
+        target: Target<D>,
+        /// Which pieces.
+        regions: Vec<Region>,
+    },
+    /// Device to device; `host_offset` of a region is the source's device offset.
+    Move {
+        /// Which pieces.
+        regions: Vec<Region>,
+    },
+    /// Sets device memory to a repeated 32-bit word. Offset and length are multiples of four.
+    Fill {
+        /// First byte in device memory.
+        device_offset: u64,
+        /// Length in bytes.
+        bytes: u64,
+        /// The word.
+        word: u32,
+    },
+    /// Everything before happens before, and is visible to, everything after.
+    Barrier,
+    /// Runs a kernel.
+    Dispatch {
+        /// Which.
+        kernel: Arc<D::Kernel>,
+        /// Its storage buffers, in (set, binding) order.
+        bindings: Vec<BoundRange<D>>,
+        /// Its push constants.
+        push: Vec<u8>,
+        /// How many groups.
+        groups: [u32; 3],
+        /// Where to put the kernel's device time in nanoseconds once done; zero until then or where there is no clock.
+        elapsed_ns: Arc<std::sync::atomic::AtomicU64>,
+    },
+}
+
+/// What one `submit` does: wait, then the commands in order, then signal the ticket. It ends with a barrier to everything
+/// later, and to host reads; the device keeps whatever it names until the ticket is reached.
+pub struct Submission<D: Device + ?Sized> {
+    /// Reached before the first command starts. Values of timelines of other queues only; all of them already submitted.
+    pub waits: Uses,
+    /// The commands.
+    pub commands: Vec<Command<D>>,
+    /// The ticket it signals: the next value of the role's timeline.
+    pub signals: Ticket,
+}
+
+/// Device memory, queues and kernels. All calls may come from any thread. `submit` on one timeline is called in ascending order
+/// of tickets, by one caller at a time.
+pub trait Device: Send + Sync + 'static {
+    /// A compiled kernel.
+    type Kernel: Send + Sync + 'static;
+    /// A buffer over a run of frames; dropping it destroys it, which the engine does only after its last use.
+    type Buffer: Send + Sync + 'static;
+    /// Host memory that the device can reach; dropping it gives the pages back.
+    type Import: Send + Sync + 'static;
+
+    /// What it is like.
+    fn profile(&self) -> &DeviceProfile;
+
+    /// Takes device memory for `count` frames as one arena piece; they are the frames `first..first + count` from now on.
+    /// Returns the device address of the piece (any unique number where the device has no addresses).
+    ///
+    /// # Errors
+    /// `OutOfDeviceMemory`, or as the driver says; nothing is taken then.
+    fn grow(&self, first: FrameIndex, count: u32) -> Result<u64, DeviceError>;
+
+    /// Gives the piece that starts at `first` back. No buffer over it exists and no submission uses it.
+    fn shrink(&self, first: FrameIndex);
+
+    /// A buffer over `run`, which lies inside one piece.
+    ///
+    /// # Errors
+    /// As the driver says.
+    fn buffer(&self, run: FrameRun) -> Result<Self::Buffer, DeviceError>;
+
+    /// Device address of a buffer's first byte.
+    fn address(&self, buffer: &Self::Buffer) -> u64;
+
+    /// Makes `bytes` of A reachable by the device. Only when [`DeviceProfile::import`] allows.
+    ///
+    /// # Errors
+    /// As the driver says.
+    fn import(&self, bytes: RawBytes) -> Result<Self::Import, DeviceError>;
+
+    /// Queues the work of `role`'s queue and returns at once.
+    ///
+    /// # Errors
+    /// `Lost`, or as the driver says; the engine treats every failure as loss.
+    fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError>;
+
+    /// The counters' present values.
+    ///
+    /// # Errors
+    /// `Lost`.
+    fn completed(&self) -> Result<Uses, DeviceError>;
+
+    /// Waits until some counter is above its value in `seen`, or `timeout` has passed.
+    ///
+    /// # Errors
+    /// `Lost`.
+    fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError>;
+
+    /// The host's view of a staging slot.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    fn slot(&self, direction: Direction, slot: u32) -> RawBytes;
+
+    /// Copies frames to host bytes by the CPU, after the device's writes. Only where [`MemoryKindProfile::cpu_reads`].
+    ///
+    /// # Errors
+    /// `Lost`.
+    fn read_frames(&self, device_offset: u64, to: RawBytes) -> Result<(), DeviceError>;
+
+    /// Copies host bytes to frames by the CPU, visible to later submissions. Only where [`MemoryKindProfile::cpu_writes`].
+    ///
+    /// # Errors
+    /// `Lost`.
+    fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError>;
+
+    /// Bytes the arena may have in all right now, if the system can say (a memory budget).
+    fn budget_bytes(&self) -> Option<u64>;
+}

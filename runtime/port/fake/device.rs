@@ -1,0 +1,435 @@
+//! FakeDevice: device memory as plain allocations, timelines as counters, kernels as closures.
+
+use super::memory::Bytes;
+use super::profile::profile;
+use super::queue::{self, Job};
+use super::{FakeDeviceOptions, FakeExec, FakeImport, locked, steps};
+use crate::{Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, Timeline};
+use vkhmm_core::uses::Uses;
+
+/// How often each call was made, and what the submissions held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCalls {
+    /// `grow`
+    pub grow: u64,
+    /// `buffer`
+    pub buffer: u64,
+    /// `import`
+    pub import: u64,
+    /// `submit`
+    pub submit: u64,
+    /// `read_frames` and `write_frames`
+    pub frames: u64,
+    /// Bytes copied in, by submissions.
+    pub bytes_in: u64,
+    /// Bytes copied out, by submissions.
+    pub bytes_out: u64,
+    /// Barriers in submissions.
+    pub barriers: u64,
+    /// Kernels in submissions.
+    pub dispatches: u64,
+}
+
+/// What a fake kernel does: its bindings in order (empty ones have no bytes), its push constants, its groups.
+type Body = dyn Fn(&[RawBytes], &[u8], [u32; 3]) + Send + Sync;
+
+/// A kernel of a [`FakeDevice`]: a closure.
+#[derive(Clone)]
+pub struct FakeKernel(pub(super) Arc<Body>);
+
+impl FakeKernel {
+    /// A kernel that does `body`, given its bindings in order (a null descriptor is empty), its push constants and its groups.
+    pub fn new(body: impl Fn(&[RawBytes], &[u8], [u32; 3]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(body))
+    }
+}
+
+/// A buffer of a [`FakeDevice`].
+pub struct FakeBuffer {
+    pub(super) bytes: RawBytes,
+    address: u64,
+    /// The span lives as long as this.
+    _piece: Arc<Bytes>,
+}
+
+pub(super) struct Piece {
+    pub(super) count: u32,
+    pub(super) address: u64,
+    pub(super) memory: Arc<Bytes>,
+}
+
+pub(super) struct State {
+    pub(super) pieces: BTreeMap<u32, Piece>,
+    address_next: u64,
+    /// Work not yet begun, by timeline.
+    pub(super) queues: Vec<VecDeque<Job>>,
+    pub(super) submitted: Uses,
+    pub(super) completed: Uses,
+    pub(super) lost: bool,
+    pub(super) closed: bool,
+    calls: DeviceCalls,
+    fail_in: u64,
+    lose_in: u64,
+}
+
+pub(super) struct Shared<X: Exec> {
+    pub(super) geometry: Geometry,
+    pub(super) profile: DeviceProfile,
+    pub(super) options: FakeDeviceOptions,
+    pub(super) exec: X,
+    slots: [Vec<Bytes>; 2],
+    /// Owns pieces, queues and counters · blocks on nothing · never held across a call of `exec` or of a kernel.
+    pub(super) state: Mutex<State>,
+    /// Passed at every submission, completion and loss.
+    pub(super) changed: X::Signal,
+}
+
+/// The last handle closes the queues; what was submitted is still performed.
+struct Handle<X: Exec>(Arc<Shared<X>>);
+
+impl<X: Exec> Drop for Handle<X> {
+    fn drop(&mut self) {
+        locked(&self.0.state).closed = true;
+        self.0.changed.notify();
+    }
+}
+
+/// A device that is this machine's memory and one thread per timeline. Clones are handles of the same device.
+///
+/// Fresh memory is full of garbage (`0xDE`), as a real device's may be.
+pub struct FakeDevice<X: Exec = FakeExec> {
+    handle: Arc<Handle<X>>,
+}
+
+impl<X: Exec> Clone for FakeDevice<X> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl FakeDevice {
+    /// A device on real threads.
+    ///
+    /// # Panics
+    /// If the options ask for a number of timelines other than 1 or 3, or a thread cannot be started.
+    pub fn new(geometry: Geometry, options: FakeDeviceOptions) -> Self {
+        Self::with_exec(FakeExec::new(), geometry, options)
+    }
+}
+
+impl<X: Exec> FakeDevice<X> {
+    /// As `new`; its threads are `exec`'s.
+    ///
+    /// # Panics
+    /// As `new`.
+    pub fn with_exec(exec: X, geometry: Geometry, options: FakeDeviceOptions) -> Self {
+        let profile = profile(geometry, &options);
+        let state = State {
+            pieces: BTreeMap::new(),
+            address_next: 0x10_0000_0000,
+            queues: (0..options.timelines).map(|_| VecDeque::new()).collect(),
+            submitted: Uses::NONE,
+            completed: Uses::NONE,
+            lost: false,
+            closed: false,
+            calls: DeviceCalls::default(),
+            fail_in: 0,
+            lose_in: 0,
+        };
+        let ring = || (0..options.staging_slots).map(|_| Bytes::new(geometry.block_bytes())).collect();
+        let slots = [ring(), ring()];
+        let changed = exec.signal();
+        let shared =
+            Arc::new(Shared { geometry, profile, options, exec, slots, state: Mutex::new(state), changed });
+        for timeline in 0..shared.options.timelines {
+            let worker = Arc::clone(&shared);
+            let body = Box::new(move || queue::run(&worker, Timeline(timeline)));
+            shared.exec.spawn(&format!("queue{timeline}"), body).expect("a thread for each timeline");
+        }
+        Self { handle: Arc::new(Handle(shared)) }
+    }
+
+    fn shared(&self) -> &Arc<Shared<X>> {
+        &self.handle.0
+    }
+
+    /// How often each call was made so far.
+    pub fn calls(&self) -> DeviceCalls {
+        locked(&self.shared().state).calls
+    }
+
+    /// Frames that are in pieces right now.
+    pub fn frames(&self) -> u32 {
+        locked(&self.shared().state).pieces.values().map(|p| p.count).sum()
+    }
+
+    /// Lets the `n`-th fallible call from now (grow, buffer, import, submit, read or write of frames) fail with nothing done
+    /// (1: the next one). Zero: none.
+    pub fn fail_call(&self, n: u64) {
+        locked(&self.shared().state).fail_in = n;
+    }
+
+    /// Loses the device at the `n`-th such call from now.
+    pub fn lose_at_call(&self, n: u64) {
+        locked(&self.shared().state).lose_in = n;
+    }
+
+    /// Loses the device now: what is running stops, counters stand still, every call fails.
+    pub fn lose(&self) {
+        locked(&self.shared().state).lost = true;
+        self.shared().changed.notify();
+    }
+}
+
+impl<X: Exec> Shared<X> {
+    pub(super) fn tell(&self, line: core::fmt::Arguments<'_>) {
+        if let Some(watch) = &self.options.watch {
+            watch(line);
+        }
+    }
+
+    /// Performs one fallible call: tells, counts, fails or loses when it is its turn, then `f`.
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        bytes: u64,
+        detail: core::fmt::Arguments<'_>,
+        f: impl FnOnce(&mut State) -> Result<T, DeviceError>,
+    ) -> Result<T, DeviceError> {
+        self.tell(format_args!("{operation} {detail}"));
+        let mut state = locked(&self.state);
+        if state.lose_in > 0 {
+            state.lose_in -= 1;
+            state.lost |= state.lose_in == 0;
+        }
+        if state.lost {
+            drop(state);
+            self.changed.notify();
+            return Err(DeviceError::Lost { operation });
+        }
+        if state.fail_in > 0 {
+            state.fail_in -= 1;
+            if state.fail_in == 0 {
+                return Err(match operation {
+                    "grow" => DeviceError::OutOfDeviceMemory { operation, bytes },
+                    _ => DeviceError::Refused { operation, message: "told to fail".to_owned() },
+                });
+            }
+        }
+        f(&mut state)
+    }
+}
+
+impl State {
+    /// The device bytes at `offset`, with what keeps them.
+    ///
+    /// # Panics
+    /// If they are not inside one piece.
+    pub(super) fn frames(&self, geometry: Geometry, offset: u64, bytes: u64) -> (RawBytes, Arc<Bytes>) {
+        let frame = u32::try_from(offset / geometry.frame_bytes()).expect("a frame index has 32 bits");
+        let found = self.pieces.range(..=frame).next_back();
+        let (first, piece) =
+            found.unwrap_or_else(|| panic!("no arena piece holds device offset {offset:#x}"));
+        let inside = offset - u64::from(*first) * geometry.frame_bytes();
+        let length = u64::from(piece.count) * geometry.frame_bytes();
+        assert!(
+            inside + bytes <= length,
+            "{bytes} bytes at device offset {offset:#x} are not inside the piece of {} frames at frame {first}",
+            piece.count
+        );
+        (piece.memory.raw().slice(inside as usize, bytes as usize), Arc::clone(&piece.memory))
+    }
+}
+
+impl<X: Exec> Device for FakeDevice<X> {
+    type Kernel = FakeKernel;
+    type Buffer = FakeBuffer;
+    type Import = FakeImport;
+
+    fn profile(&self) -> &DeviceProfile {
+        &self.shared().profile
+    }
+
+    fn grow(&self, first: FrameIndex, count: u32) -> Result<u64, DeviceError> {
+        let shared = self.shared();
+        let bytes = u64::from(count) * shared.geometry.frame_bytes();
+        shared.call("grow", bytes, format_args!("{}+{count}", first.0), |state| {
+            let taken: u32 = state.pieces.values().map(|p| p.count).sum();
+            if count > shared.options.piece_frames_max || count > shared.options.frames_max - taken {
+                return Err(DeviceError::OutOfDeviceMemory { operation: "grow", bytes });
+            }
+            let end = u64::from(first.0) + u64::from(count);
+            let free = |at: &u32, p: &Piece| u64::from(*at) >= end || at + p.count <= first.0;
+            assert!(state.pieces.iter().all(|(at, p)| free(at, p)), "grow over frames that exist");
+            let memory = Arc::new(Bytes::new(bytes));
+            memory.raw().fill(0xDE);
+            let address = state.address_next;
+            // A gap, so that no two pieces are neighbours by address.
+            state.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+            state.calls.grow += 1;
+            state.pieces.insert(first.0, Piece { count, address, memory });
+            Ok(address)
+        })
+    }
+
+    /// # Panics
+    /// If there is no such piece, or a buffer over it or a submission that uses it exists.
+    fn shrink(&self, first: FrameIndex) {
+        let shared = self.shared();
+        shared.tell(format_args!("shrink {}", first.0));
+        let piece = locked(&shared.state).pieces.remove(&first.0).expect("shrink names a piece");
+        assert_eq!(Arc::strong_count(&piece.memory), 1, "shrink of a piece in use");
+    }
+
+    fn buffer(&self, run: FrameRun) -> Result<FakeBuffer, DeviceError> {
+        let shared = self.shared();
+        let frame_bytes = shared.geometry.frame_bytes();
+        let (offset, bytes) = (u64::from(run.first.0) * frame_bytes, u64::from(run.count) * frame_bytes);
+        shared.call("buffer", bytes, format_args!("{}+{}", run.first.0, run.count), |state| {
+            state.calls.buffer += 1;
+            let (span, piece) = state.frames(shared.geometry, offset, bytes);
+            let start = state.pieces.range(..=run.first.0).next_back().expect("`frames` found the piece").1;
+            let address = start.address + (span.as_ptr() as u64 - piece.raw().as_ptr() as u64);
+            Ok(FakeBuffer { bytes: span, address, _piece: piece })
+        })
+    }
+
+    fn address(&self, buffer: &FakeBuffer) -> u64 {
+        buffer.address
+    }
+
+    fn import(&self, bytes: RawBytes) -> Result<FakeImport, DeviceError> {
+        let shared = self.shared();
+        shared.call("import", bytes.len() as u64, format_args!("{} bytes", bytes.len()), |state| {
+            let imports = shared.options.import.as_ref().expect("import only where the profile allows");
+            state.calls.import += 1;
+            Ok(imports.add(bytes))
+        })
+    }
+
+    fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
+        let shared = self.shared();
+        let (signals, waits) = (submission.signals, submission.waits);
+        let line = format_args!("{role:?} {}:{} after {}", signals.timeline.0, signals.value, Show(&waits));
+        let result = shared.call("submit", 0, line, |state| {
+            let timeline = shared.profile.timeline(role);
+            assert_eq!(signals.timeline, timeline, "a submission signals the timeline of its role");
+            assert_eq!(
+                signals.value,
+                state.submitted.on(timeline) + 1,
+                "a submission signals the next value"
+            );
+            assert!(waits.done(&state.submitted), "a wait for {}, which nobody submitted", Show(&waits));
+            assert_eq!(waits.on(timeline), 0, "a queue never waits for its own timeline");
+            let (steps, pieces, tally) = steps::resolve(shared, state, &submission);
+            state.calls.submit += 1;
+            state.calls.bytes_in += tally.bytes_in;
+            state.calls.bytes_out += tally.bytes_out;
+            state.calls.barriers += tally.barriers;
+            state.calls.dispatches += tally.dispatches;
+            state.submitted.add(signals);
+            let keeps = Box::new((pieces, submission.commands));
+            state.queues[usize::from(timeline.0)].push_back(Job { waits, signals, steps, keeps });
+            Ok(())
+        });
+        shared.changed.notify();
+        result
+    }
+
+    fn completed(&self) -> Result<Uses, DeviceError> {
+        let state = locked(&self.shared().state);
+        if state.lost { Err(DeviceError::Lost { operation: "completed" }) } else { Ok(state.completed) }
+    }
+
+    fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
+        let shared = self.shared();
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let end = shared.exec.now().saturating_add(timeout_ns);
+        loop {
+            let epoch = shared.changed.epoch();
+            {
+                let state = locked(&shared.state);
+                if state.lost {
+                    return Err(DeviceError::Lost { operation: "wait" });
+                }
+                if !state.completed.done(seen) {
+                    return Ok(());
+                }
+            }
+            let now = shared.exec.now();
+            if now >= end {
+                return Ok(());
+            }
+            shared.changed.wait(epoch, Some(Duration::from_nanos(end - now)));
+        }
+    }
+
+    fn slot(&self, direction: Direction, slot: u32) -> RawBytes {
+        self.shared().slot(direction, slot)
+    }
+
+    fn read_frames(&self, device_offset: u64, to: RawBytes) -> Result<(), DeviceError> {
+        let from = self.shared().cpu("read_frames", device_offset, to.len())?;
+        to.copy_from(from.raw());
+        Ok(())
+    }
+
+    fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError> {
+        let to = self.shared().cpu("write_frames", device_offset, from.len())?;
+        to.raw().copy_from(from);
+        Ok(())
+    }
+
+    fn budget_bytes(&self) -> Option<u64> {
+        Some(u64::from(self.shared().options.frames_max) * self.shared().geometry.frame_bytes())
+    }
+}
+
+impl<X: Exec> Shared<X> {
+    pub(super) fn slot(&self, direction: Direction, slot: u32) -> RawBytes {
+        let ring = &self.slots[match direction {
+            Direction::In => 0,
+            Direction::Out => 1,
+        }];
+        ring.get(slot as usize).unwrap_or_else(|| panic!("no staging slot {slot} of {}", ring.len())).raw()
+    }
+
+    fn cpu(&self, operation: &'static str, offset: u64, bytes: usize) -> Result<Span, DeviceError> {
+        let memory = self.profile.memory;
+        let allowed = if operation == "read_frames" { memory.cpu_reads } else { memory.cpu_writes };
+        assert!(allowed, "{operation} on memory that the CPU cannot reach");
+        self.call(operation, bytes as u64, format_args!("{offset:#x}+{bytes}"), |state| {
+            state.calls.frames += 1;
+            let (span, memory) = state.frames(self.geometry, offset, bytes as u64);
+            Ok(Span { span, _memory: memory })
+        })
+    }
+}
+
+/// Device bytes and what keeps them.
+struct Span {
+    span: RawBytes,
+    _memory: Arc<Bytes>,
+}
+
+impl Span {
+    fn raw(&self) -> RawBytes {
+        self.span
+    }
+}
+
+/// Uses as text: `0:3 2:1`.
+pub(super) struct Show<'a>(pub(super) &'a Uses);
+
+impl core::fmt::Display for Show<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for ticket in self.0.iter() {
+            write!(f, "{}:{} ", ticket.timeline.0, ticket.value)?;
+        }
+        if self.0.is_none() { f.write_str("nothing") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,402 @@
+//! FakeHost: the reservation as one allocation and a page table.
+
+use super::memory::Bytes;
+use super::{FakeExec, FakeFaults, FakeImports, Watch, locked};
+use crate::host::Errno;
+use crate::{Access, Exec, Fault, FaultMode, HostError, HostMemory, HostProfile, RawBytes, Signal};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
+
+const EIO: i32 = 5;
+const ENOMEM: i32 = 12;
+const EFAULT: i32 = 14;
+const EEXIST: i32 = 17;
+const EINVAL: i32 = 22;
+const EOPNOTSUPP: i32 = 95;
+
+/// What a [`FakeHost`] is like.
+#[derive(Clone)]
+pub struct FakeHostOptions {
+    /// Who can be parked. In `Declared` nobody is: a touch of an absent page is an error.
+    pub faults: FaultMode,
+    /// Pages of one map granule.
+    pub granule_pages: u32,
+    /// Whether pages can be published read-only.
+    pub publish_read_only: bool,
+    /// Whether mapped pages can be made read-only.
+    pub protect: bool,
+    /// Most pages that may be populated at once; more is `OutOfMemory`.
+    pub populated_pages_max: u64,
+    /// The imports of the device that works on this memory.
+    pub imports: FakeImports,
+    /// Is told of every call.
+    pub watch: Option<Watch>,
+}
+
+impl Default for FakeHostOptions {
+    /// The best engine: one-page granule, everything supported, no limit.
+    fn default() -> Self {
+        Self {
+            faults: FaultMode::Full,
+            granule_pages: 1,
+            publish_read_only: true,
+            protect: true,
+            populated_pages_max: u64::MAX,
+            imports: FakeImports::default(),
+            watch: None,
+        }
+    }
+}
+
+/// What R allows on a page of a [`FakeHost`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// A touch parks.
+    Absent,
+    /// Loads.
+    ReadOnly,
+    /// Loads and stores.
+    ReadWrite,
+    /// A touch fails.
+    Poisoned,
+}
+
+/// How often each call was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCalls {
+    /// `populate`
+    pub populate: u64,
+    /// `revoke`
+    pub revoke: u64,
+    /// `protect`
+    pub protect: u64,
+    /// `publish`
+    pub publish: u64,
+    /// `poison`
+    pub poison: u64,
+    /// `punch`
+    pub punch: u64,
+    /// Messages queued.
+    pub faults: u64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    pub(super) mapping: Mapping,
+    pub(super) populated: bool,
+    /// How often its parked threads were woken.
+    pub(super) wakes: u32,
+}
+
+pub(super) struct State {
+    pub(super) pages: Vec<Page>,
+    pub(super) faults: VecDeque<Fault>,
+    pub(super) interrupted: bool,
+    pub(super) populated: u64,
+    pub(super) calls: HostCalls,
+    /// The n-th fallible call from now fails; zero: none.
+    pub(super) fail_in: u64,
+}
+
+pub(super) struct Shared<X: Exec> {
+    pub(super) geometry: Geometry,
+    pub(super) profile: HostProfile,
+    pub(super) options: FakeHostOptions,
+    pub(super) bytes: Bytes,
+    /// Owns the page table and the messages · blocks on nothing · never held across a call of `exec`.
+    pub(super) state: Mutex<State>,
+    /// Passed when parked threads are to look again.
+    pub(super) woken: X::Signal,
+    /// Passed when a message was queued.
+    pub(super) queued: X::Signal,
+}
+
+/// Host memory that is a plain allocation. Clones are handles of the same memory, so that a test keeps one for its application
+/// threads while the engine owns another.
+pub struct FakeHost<X: Exec = FakeExec> {
+    pub(super) shared: Arc<Shared<X>>,
+}
+
+impl<X: Exec> Clone for FakeHost<X> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl FakeHost {
+    /// A reservation of `blocks` blocks, all absent holes, on real threads.
+    pub fn new(geometry: Geometry, blocks: u32, options: FakeHostOptions) -> Self {
+        Self::with_exec(FakeExec::new(), geometry, blocks, options)
+    }
+}
+
+impl<X: Exec> FakeHost<X> {
+    /// As `new`; threads park through `exec`.
+    pub fn with_exec(exec: X, geometry: Geometry, blocks: u32, options: FakeHostOptions) -> Self {
+        let pages = u64::from(blocks) * u64::from(geometry.pages_per_block);
+        let profile = HostProfile {
+            engine: "fake",
+            faults: options.faults,
+            reservation_bytes: pages * u64::from(geometry.page_bytes),
+            map_granule_bytes: options.granule_pages * geometry.page_bytes,
+            publish_read_only: options.publish_read_only,
+            protect: options.protect,
+        };
+        let hole = Page { mapping: Mapping::Absent, populated: false, wakes: 0 };
+        let state = State {
+            pages: vec![hole; pages as usize],
+            faults: VecDeque::new(),
+            interrupted: false,
+            populated: 0,
+            calls: HostCalls::default(),
+            fail_in: 0,
+        };
+        let (woken, queued) = (exec.signal(), exec.signal());
+        let bytes = Bytes::new(profile.reservation_bytes);
+        let shared = Shared { geometry, profile, options, bytes, state: Mutex::new(state), woken, queued };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The messages of this memory.
+    pub fn faults(&self) -> FakeFaults<X> {
+        FakeFaults::of(&self.shared)
+    }
+
+    /// How it is cut.
+    pub fn geometry(&self) -> Geometry {
+        self.shared.geometry
+    }
+
+    /// How often each call was made so far.
+    pub fn calls(&self) -> HostCalls {
+        locked(&self.shared.state).calls
+    }
+
+    /// Lets the `n`-th call of populate, revoke, protect, publish, poison or punch from now fail (1: the next one). Zero: none.
+    pub fn fail_call(&self, n: u64) {
+        locked(&self.shared.state).fail_in = n;
+    }
+
+    /// What R allows on `page` right now.
+    pub fn mapping(&self, page: PageIndex) -> Mapping {
+        locked(&self.shared.state).pages[page.0 as usize].mapping
+    }
+
+    /// Whether `page` has a host page right now.
+    pub fn populated(&self, page: PageIndex) -> bool {
+        locked(&self.shared.state).pages[page.0 as usize].populated
+    }
+
+    /// Makes `page` absent in R and wakes nobody, as the kernel may at any time (reclaim, splitting of huge pages).
+    pub fn zap(&self, page: PageIndex) {
+        locked(&self.shared.state).pages[page.0 as usize].mapping = Mapping::Absent;
+    }
+
+    /// Queues a message that no thread stands behind: a spurious or doubled fault.
+    pub fn inject(&self, fault: Fault) {
+        locked(&self.shared.state).faults.push_back(fault);
+        self.shared.queued.notify();
+    }
+}
+
+impl<X: Exec> Shared<X> {
+    pub(super) fn tell(&self, line: core::fmt::Arguments<'_>) {
+        if let Some(watch) = &self.options.watch {
+            watch(line);
+        }
+    }
+
+    /// Performs one call on the pages of `run`: tells, counts, fails when it is its turn, checks the granule, then `f`.
+    fn call(
+        &self,
+        operation: &'static str,
+        run: PageRun,
+        count: impl FnOnce(&mut HostCalls) -> &mut u64,
+        granule: bool,
+        f: impl FnOnce(&mut State) -> Result<(), i32>,
+    ) -> Result<(), HostError> {
+        self.tell(format_args!("{operation} {}+{}", run.first.0, run.count));
+        let bytes = self.geometry.bytes_of(run);
+        assert!(
+            bytes.end <= self.profile.reservation_bytes,
+            "{operation} of {run:?} ends past the reservation"
+        );
+        let mut state = locked(&self.state);
+        *count(&mut state.calls) += 1;
+        let refused = |errno| HostError::Refused {
+            operation,
+            offset: bytes.start,
+            bytes: bytes.len(),
+            source: Errno(errno),
+        };
+        if state.fail_in > 0 {
+            state.fail_in -= 1;
+            if state.fail_in == 0 {
+                let out_of_memory =
+                    HostError::OutOfMemory { operation, bytes: bytes.len(), source: Errno(ENOMEM) };
+                return Err(if operation == "populate" { out_of_memory } else { refused(EIO) });
+            }
+        }
+        let unit = u64::from(self.options.granule_pages);
+        if granule && (run.first.0 % unit != 0 || u64::from(run.count) % unit != 0) {
+            return Err(refused(EINVAL));
+        }
+        f(&mut state).map_err(|errno| match errno {
+            ENOMEM => HostError::OutOfMemory { operation, bytes: bytes.len(), source: Errno(errno) },
+            _ => refused(errno),
+        })
+    }
+}
+
+impl State {
+    fn run(&mut self, run: PageRun) -> &mut [Page] {
+        &mut self.pages[run.first.0 as usize..run.end().0 as usize]
+    }
+}
+
+impl<X: Exec> HostMemory for FakeHost<X> {
+    fn profile(&self) -> &HostProfile {
+        &self.shared.profile
+    }
+
+    /// The address of the allocation. Only [`FakeHost::load`] and [`FakeHost::store`] heed the page table.
+    fn base(&self) -> usize {
+        self.shared.bytes.raw().as_ptr() as usize
+    }
+
+    fn owned(&self) -> bool {
+        true
+    }
+
+    fn alias(&self, range: ByteRange) -> RawBytes {
+        self.shared.bytes.raw().slice(range.start as usize, range.len() as usize)
+    }
+
+    fn populate(&self, run: PageRun) -> Result<(), HostError> {
+        self.shared.call(
+            "populate",
+            run,
+            |c| &mut c.populate,
+            false,
+            |state| {
+                let limit = self.shared.options.populated_pages_max;
+                let holes = state.run(run).iter().filter(|p| !p.populated).count() as u64;
+                if state.populated + holes > limit {
+                    return Err(ENOMEM);
+                }
+                state.run(run).iter_mut().for_each(|p| p.populated = true);
+                state.populated += holes;
+                Ok(())
+            },
+        )
+    }
+
+    fn revoke(&self, run: PageRun) -> Result<(), HostError> {
+        self.shared.call(
+            "revoke",
+            run,
+            |c| &mut c.revoke,
+            true,
+            |state| {
+                state.run(run).iter_mut().for_each(|p| p.mapping = Mapping::Absent);
+                Ok(())
+            },
+        )
+    }
+
+    fn protect(&self, run: PageRun) -> Result<(), HostError> {
+        self.shared.call(
+            "protect",
+            run,
+            |c| &mut c.protect,
+            true,
+            |state| {
+                if !self.shared.options.protect {
+                    return Err(EOPNOTSUPP);
+                }
+                for page in state.run(run).iter_mut().filter(|p| p.mapping == Mapping::ReadWrite) {
+                    page.mapping = Mapping::ReadOnly;
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn publish(&self, run: PageRun, access: Access) -> Result<(), HostError> {
+        let (operation, mapping) = match access {
+            Access::ReadOnly => ("publish read-only", Mapping::ReadOnly),
+            Access::ReadWrite => ("publish read-write", Mapping::ReadWrite),
+        };
+        self.shared.call(
+            operation,
+            run,
+            |c| &mut c.publish,
+            true,
+            |state| {
+                if access == Access::ReadOnly && !self.shared.options.publish_read_only {
+                    return Err(EOPNOTSUPP);
+                }
+                for page in state.run(run).iter() {
+                    match page {
+                        Page { mapping: Mapping::Poisoned, .. } => return Err(EEXIST),
+                        Page { populated: false, .. } => return Err(EFAULT),
+                        _ => {}
+                    }
+                }
+                for page in state.run(run) {
+                    page.mapping = mapping;
+                    page.wakes = page.wakes.wrapping_add(1);
+                }
+                Ok(())
+            },
+        )?;
+        self.shared.woken.notify();
+        Ok(())
+    }
+
+    fn poison(&self, run: PageRun) -> Result<(), HostError> {
+        self.shared.call(
+            "poison",
+            run,
+            |c| &mut c.poison,
+            false,
+            |state| {
+                if state.run(run).iter().any(|p| matches!(p.mapping, Mapping::ReadOnly | Mapping::ReadWrite))
+                {
+                    return Err(EEXIST);
+                }
+                for page in state.run(run) {
+                    page.mapping = Mapping::Poisoned;
+                    page.wakes = page.wakes.wrapping_add(1);
+                }
+                Ok(())
+            },
+        )?;
+        self.shared.woken.notify();
+        Ok(())
+    }
+
+    /// # Panics
+    /// If a device import covers the run.
+    fn punch(&self, run: PageRun) -> Result<(), HostError> {
+        let bytes = self.alias(self.shared.geometry.bytes_of(run));
+        assert!(!self.shared.options.imports.covers(bytes), "punch of {run:?} under a device import");
+        self.shared.call(
+            "punch",
+            run,
+            |c| &mut c.punch,
+            false,
+            |state| {
+                let given_back = state.run(run).iter().filter(|p| p.populated).count() as u64;
+                for page in state.run(run) {
+                    page.mapping = Mapping::Absent;
+                    page.populated = false;
+                }
+                state.populated -= given_back;
+                bytes.fill(0);
+                Ok(())
+            },
+        )
+    }
+}

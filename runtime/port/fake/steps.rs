@@ -1,0 +1,168 @@
+//! A submission's commands, checked against the port's contract and resolved to bytes.
+
+use super::device::{Shared, State};
+use super::memory::Bytes;
+use super::{FakeDevice, FakeKernel};
+use crate::{BoundRange, Command, CopyJob, Direction, Exec, RawBytes, Region, Source, Submission, Target};
+use core::sync::atomic::AtomicU64;
+use std::sync::Arc;
+
+/// One thing to do.
+pub(super) enum Step {
+    Copy(Vec<CopyJob>),
+    Fill {
+        to: RawBytes,
+        word: u32,
+    },
+    Run {
+        kernel: FakeKernel,
+        bindings: Vec<RawBytes>,
+        push: Vec<u8>,
+        groups: [u32; 3],
+        elapsed_ns: Arc<AtomicU64>,
+    },
+}
+
+/// What a submission adds to the counters.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) barriers: u64,
+    pub(super) dispatches: u64,
+}
+
+/// What happened since the last barrier. On a real device commands between barriers overlap in time.
+#[derive(Default)]
+struct Hazards {
+    written: Vec<RawBytes>,
+    read: Vec<RawBytes>,
+}
+
+impl Hazards {
+    fn reads(&mut self, what: &str, span: RawBytes) {
+        assert!(
+            !hits(&self.written, span),
+            "{what} reads what an earlier command writes, with no barrier between them"
+        );
+        self.read.push(span);
+    }
+
+    fn writes(&mut self, what: &str, span: RawBytes) {
+        let clash = hits(&self.written, span) || hits(&self.read, span);
+        assert!(!clash, "{what} writes what an earlier command uses, with no barrier between them");
+        self.written.push(span);
+    }
+}
+
+fn hits(spans: &[RawBytes], span: RawBytes) -> bool {
+    let (start, end) = (span.as_ptr() as usize, span.as_ptr() as usize + span.len());
+    spans.iter().any(|s| (s.as_ptr() as usize) < end && start < s.as_ptr() as usize + s.len())
+}
+
+/// Resolves `submission`. The caller keeps its commands until the steps are done; pieces are kept by the steps' own handles.
+///
+/// # Panics
+/// If a command breaks the contract: too many regions, bytes outside a piece, slot or import, or a missing barrier.
+pub(super) fn resolve<X: Exec>(
+    shared: &Shared<X>,
+    state: &State,
+    submission: &Submission<FakeDevice<X>>,
+) -> (Vec<Step>, Vec<Arc<Bytes>>, Tally) {
+    let mut pieces = Vec::new();
+    let mut frames = |offset, bytes| {
+        let (span, piece) = state.frames(shared.geometry, offset, bytes);
+        pieces.push(piece);
+        span
+    };
+    let (mut steps, mut tally, mut hazards) = (Vec::new(), Tally::default(), Hazards::default());
+    let count = |regions: &[Region]| {
+        let max = shared.options.regions_max as usize;
+        assert!(
+            !regions.is_empty() && regions.len() <= max,
+            "{} regions in one copy, 1..={max} allowed",
+            regions.len()
+        );
+    };
+    for command in &submission.commands {
+        match command {
+            Command::CopyIn { source, regions } => {
+                count(regions);
+                let host = match source {
+                    Source::Import(import) => import.bytes,
+                    Source::Slot(slot) => shared.slot(Direction::In, *slot),
+                };
+                let jobs: Vec<_> = regions
+                    .iter()
+                    .map(|r| CopyJob {
+                        from: host.slice(r.host_offset as usize, r.bytes as usize),
+                        to: frames(r.device_offset, r.bytes),
+                    })
+                    .collect();
+                jobs.iter().for_each(|j| hazards.writes("CopyIn", j.to));
+                tally.bytes_in += regions.iter().map(|r| r.bytes).sum::<u64>();
+                steps.push(Step::Copy(jobs));
+            }
+            Command::CopyOut { target, regions } => {
+                count(regions);
+                let host = match target {
+                    Target::Import(import) => import.bytes,
+                    Target::Slot(slot) => shared.slot(Direction::Out, *slot),
+                };
+                let jobs: Vec<_> = regions
+                    .iter()
+                    .map(|r| CopyJob {
+                        from: frames(r.device_offset, r.bytes),
+                        to: host.slice(r.host_offset as usize, r.bytes as usize),
+                    })
+                    .collect();
+                jobs.iter().for_each(|j| hazards.reads("CopyOut", j.from));
+                tally.bytes_out += regions.iter().map(|r| r.bytes).sum::<u64>();
+                steps.push(Step::Copy(jobs));
+            }
+            Command::Move { regions } => {
+                count(regions);
+                let jobs: Vec<_> = regions
+                    .iter()
+                    .map(|r| CopyJob {
+                        from: frames(r.host_offset, r.bytes),
+                        to: frames(r.device_offset, r.bytes),
+                    })
+                    .collect();
+                jobs.iter().for_each(|j| hazards.reads("Move", j.from));
+                jobs.iter().for_each(|j| hazards.writes("Move", j.to));
+                steps.push(Step::Copy(jobs));
+            }
+            Command::Fill { device_offset, bytes, word } => {
+                assert!(
+                    device_offset % 4 == 0 && bytes % 4 == 0,
+                    "a fill is in words: {device_offset:#x}+{bytes}"
+                );
+                let to = frames(*device_offset, *bytes);
+                hazards.writes("Fill", to);
+                steps.push(Step::Fill { to, word: *word });
+            }
+            Command::Barrier => {
+                tally.barriers += 1;
+                hazards = Hazards::default();
+            }
+            Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } => {
+                tally.dispatches += 1;
+                let bindings: Vec<_> = bindings.iter().map(bound).collect();
+                // Which bindings a kernel writes only its caller knows, so two kernels are never found to race.
+                bindings.iter().for_each(|b| hazards.reads("Dispatch", *b));
+                let (kernel, push, elapsed_ns) = ((**kernel).clone(), push.clone(), Arc::clone(elapsed_ns));
+                steps.push(Step::Run { kernel, bindings, push, groups: *groups, elapsed_ns });
+            }
+        }
+    }
+    (steps, pieces, tally)
+}
+
+fn bound<X: Exec>(range: &BoundRange<FakeDevice<X>>) -> RawBytes {
+    let Some(buffer) = &range.buffer else {
+        // SAFETY: no byte is ever read or written through an empty span.
+        return unsafe { RawBytes::new(core::ptr::NonNull::dangling(), 0) };
+    };
+    buffer.bytes.slice(range.offset as usize, range.bytes as usize)
+}

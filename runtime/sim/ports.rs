@@ -1,0 +1,33 @@
+//! Host memory and device of a world: the fakes over [`SimExec`], every call of theirs in the trace.
+
+use crate::SimExec;
+use std::sync::Arc;
+use vkhmm_core::units::Geometry;
+use vkhmm_port::fake::{FakeDevice, FakeDeviceOptions, FakeFaults, FakeHost, FakeHostOptions, Watch};
+
+/// Simulated host memory: application threads park through the scheduler.
+pub type SimHost = FakeHost<SimExec>;
+/// The messages of a [`SimHost`].
+pub type SimFaults = FakeFaults<SimExec>;
+/// Simulated device: queues lag and interleave as the scheduler likes.
+pub type SimDevice = FakeDevice<SimExec>;
+
+/// A reservation of `blocks` blocks in the world of `exec`.
+pub fn host(exec: &SimExec, geometry: Geometry, blocks: u32, options: FakeHostOptions) -> SimHost {
+    let options = FakeHostOptions { watch: Some(watch(exec)), ..options };
+    FakeHost::with_exec(exec.clone(), geometry, blocks, options)
+}
+
+/// A device in the world of `exec`.
+///
+/// # Panics
+/// As [`FakeDevice::new`].
+pub fn device(exec: &SimExec, geometry: Geometry, options: FakeDeviceOptions) -> SimDevice {
+    let options = FakeDeviceOptions { watch: Some(watch(exec)), ..options };
+    FakeDevice::with_exec(exec.clone(), geometry, options)
+}
+
+fn watch(exec: &SimExec) -> Watch {
+    let exec = exec.clone();
+    Arc::new(move |line| exec.note(line))
+}

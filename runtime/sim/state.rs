@@ -1,0 +1,185 @@
+//! What the scheduler knows and decides: threads, locks, signals, time, and who is next.
+
+use crate::{Limits, Random};
+use core::fmt::{Arguments, Write};
+use std::sync::{Arc, Condvar};
+use std::thread::JoinHandle;
+
+/// What a blocked thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A lock, by its number.
+    Lock(usize),
+    /// A signal, by its number.
+    Signal(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Runnable,
+    Blocked { key: Key, until: Option<u64> },
+    Over,
+}
+
+pub(crate) struct Thread {
+    pub(crate) name: String,
+    pub(crate) status: Status,
+    /// How often it is chosen, against the others.
+    pub(crate) weight: u64,
+    pub(crate) turn: Arc<Condvar>,
+    pub(crate) last_note: String,
+}
+
+pub(crate) struct Lock {
+    pub(crate) what: String,
+    pub(crate) held_by: Option<usize>,
+}
+
+pub(crate) struct State {
+    pub(crate) random: Random,
+    /// A thread that could go on is made to think about a switch once in so many points.
+    pub(crate) stay: u64,
+    pub(crate) limits: Limits,
+    pub(crate) now: u64,
+    pub(crate) steps: u64,
+    /// A hash over every decision.
+    pub(crate) sum: u64,
+    pub(crate) current: usize,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) handles: Vec<JoinHandle<()>>,
+    pub(crate) locks: Vec<Lock>,
+    pub(crate) signals: Vec<u32>,
+    pub(crate) trace: Vec<String>,
+    /// The run is over: every thread unwinds, and no call blocks any more.
+    pub(crate) ending: bool,
+    pub(crate) failure: Option<String>,
+}
+
+impl State {
+    /// Nothing has run yet.
+    pub(crate) fn new(seed: u64, limits: Limits) -> Self {
+        let mut random = Random::new(seed);
+        let stay = [2, 4, 16][random.below(3) as usize];
+        Self {
+            random,
+            stay,
+            limits,
+            now: 0,
+            steps: 0,
+            sum: 0,
+            current: 0,
+            threads: Vec::new(),
+            handles: Vec::new(),
+            locks: Vec::new(),
+            signals: Vec::new(),
+            trace: Vec::new(),
+            ending: false,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn write(&mut self, who: usize, line: Arguments<'_>) {
+        if !self.ending {
+            let name = &self.threads[who].name;
+            self.trace.push(format!("{:>9} t{who} {name}: {line}", self.now));
+            self.threads[who].last_note = line.to_string();
+        }
+    }
+
+    pub(crate) fn wake(&mut self, key: Key) {
+        for thread in &mut self.threads {
+            if matches!(thread.status, Status::Blocked { key: k, .. } if k == key) {
+                thread.status = Status::Runnable;
+            }
+        }
+    }
+
+    /// Lets time pass and timers fire. False: the run is over, for want of a thread that can go on or for having gone on too long.
+    pub(crate) fn step(&mut self) -> bool {
+        self.steps += 1;
+        self.now += 1 + self.random.below(2_000);
+        if self.random.one_in(256) {
+            // A stall, as of a machine with other things to do.
+            self.now += self.random.below(400_000);
+        }
+        let next_timer = |threads: &[Thread]| {
+            let timers = threads.iter().filter_map(|t| match t.status {
+                Status::Blocked { until, .. } => until,
+                Status::Runnable | Status::Over => None,
+            });
+            timers.min()
+        };
+        if !self.threads.iter().any(|t| t.status == Status::Runnable) {
+            let Some(at) = next_timer(&self.threads) else {
+                let report = self.report("deadlock: no thread can go on, and no timer is set");
+                self.end(Some(report));
+                return false;
+            };
+            self.now = self.now.max(at);
+        }
+        let now = self.now;
+        for thread in &mut self.threads {
+            if matches!(thread.status, Status::Blocked { until: Some(at), .. } if at <= now) {
+                thread.status = Status::Runnable;
+            }
+        }
+        if self.steps > self.limits.steps || self.now > self.limits.time_ns {
+            let report = self.report("the run does not end");
+            self.end(Some(report));
+            return false;
+        }
+        true
+    }
+
+    /// Gives the baton to one that can run.
+    pub(crate) fn choose(&mut self) {
+        let runnable = |t: &Thread| t.status == Status::Runnable;
+        let total: u64 = self.threads.iter().filter(|t| runnable(t)).map(|t| t.weight).sum();
+        let mut ticket = self.random.below(total);
+        for (id, thread) in self.threads.iter().enumerate().filter(|(_, t)| runnable(t)) {
+            if ticket < thread.weight {
+                self.current = id;
+                break;
+            }
+            ticket -= thread.weight;
+        }
+        self.sum = (self.sum.rotate_left(5) ^ self.current as u64).wrapping_mul(0x517C_C1B7_2722_0A95);
+    }
+
+    pub(crate) fn report(&self, headline: &str) -> String {
+        let mut text = format!("{headline} (after {} decisions, at {} ns)", self.steps, self.now);
+        for (id, thread) in self.threads.iter().enumerate() {
+            let why = match thread.status {
+                Status::Over => continue,
+                Status::Runnable => "can run".to_owned(),
+                Status::Blocked { key: Key::Lock(lock), .. } => {
+                    let lock = &self.locks[lock];
+                    let holder = lock.held_by.map_or("nobody".to_owned(), |t| self.threads[t].name.clone());
+                    format!("waits for a {} lock, held by {holder}", lock.what)
+                }
+                Status::Blocked { key: Key::Signal(signal), until: None } => {
+                    format!("waits for signal {signal}")
+                }
+                Status::Blocked { key: Key::Signal(signal), until: Some(at) } => {
+                    format!("waits for signal {signal}, or {at} ns")
+                }
+            };
+            let _ = write!(text, "\n  t{id} {}: {why}; its last note: {}", thread.name, thread.last_note);
+        }
+        text
+    }
+
+    pub(crate) fn panic_of(&self, thread: usize) -> String {
+        format!("thread `{}` panicked", self.threads[thread].name)
+    }
+
+    /// The first end counts.
+    pub(crate) fn end(&mut self, failure: Option<String>) {
+        if self.ending {
+            return;
+        }
+        self.ending = true;
+        self.failure = failure;
+        self.threads.iter().for_each(|t| t.turn.notify_all());
+    }
+}

@@ -1,0 +1,173 @@
+//! The logical device, and what everything made from it shares. Whoever holds a Vulkan object holds the context, so the device
+//! is destroyed after the last of them.
+
+use crate::error::{OpenError, driver};
+use crate::features::Features;
+use crate::instance::Instance;
+use crate::physical::Physical;
+use crate::queues::Plan;
+use ash::vk;
+use std::ffi::c_char;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vkhmm_port::DeviceError;
+
+/// The three functions of synchronization2 that are used, from core 1.3 or from the extension.
+pub(crate) struct Sync2 {
+    pub(crate) submit: vk::PFN_vkQueueSubmit2,
+    pub(crate) barrier: vk::PFN_vkCmdPipelineBarrier2,
+    pub(crate) timestamp: vk::PFN_vkCmdWriteTimestamp2,
+}
+
+/// The logical device.
+pub(crate) struct Context {
+    pub(crate) device: ash::Device,
+    pub(crate) sync2: Sync2,
+    /// VK_EXT_external_memory_host, where it is there.
+    pub(crate) external_host: Option<ash::ext::external_memory_host::Device>,
+    pub(crate) physical: Physical,
+    /// The features that are on.
+    pub(crate) features: Features,
+    /// The queue families in use, each once.
+    pub(crate) families: Vec<u32>,
+    /// The driver said VK_ERROR_DEVICE_LOST, or a test says that it did.
+    lost: AtomicBool,
+    /// The driver itself said so: nothing runs any more, and waiting for it is pointless.
+    gone: AtomicBool,
+    pub(crate) instance: Instance,
+}
+
+impl Context {
+    /// Makes the logical device with the queues of `plan`.
+    pub(crate) fn new(instance: Instance, physical: Physical, plan: &Plan) -> Result<Self, OpenError> {
+        let features = physical.features.wanted();
+        let extensions: Vec<*const c_char> =
+            physical.extensions.names().into_iter().map(std::ffi::CStr::as_ptr).collect();
+        let priorities = vec![1.0_f32; plan.queues.len()];
+        let queues: Vec<vk::DeviceQueueCreateInfo<'_>> = plan
+            .families()
+            .into_iter()
+            .map(|(family, count)| {
+                vk::DeviceQueueCreateInfo::default()
+                    .queue_family_index(family)
+                    .queue_priorities(&priorities[..count as usize])
+            })
+            .collect();
+        let mut on = features;
+        let mut sync2 = vk::PhysicalDeviceSynchronization2Features::default().synchronization2(true);
+        let mut chain = vk::PhysicalDeviceFeatures2::default()
+            .features(on.core)
+            .push_next(&mut on.v11)
+            .push_next(&mut on.v12);
+        let core13 = physical.api >= vk::API_VERSION_1_3;
+        chain = if core13 { chain.push_next(&mut on.v13) } else { chain.push_next(&mut sync2) };
+        if physical.extensions.robustness2 {
+            chain = chain.push_next(&mut on.robust);
+        }
+        if physical.extensions.atomic_float {
+            chain = chain.push_next(&mut on.atomic_float);
+        }
+        let info = vk::DeviceCreateInfo::default()
+            .queue_create_infos(&queues)
+            .enabled_extension_names(&extensions)
+            .push_next(&mut chain);
+        // SAFETY: vkCreateDevice: the handle is of this instance; families and counts come from its own list (`Plan`), features
+        // and extensions are subsets of what it reports, and every pointer outlives the call.
+        let device = unsafe { instance.raw.create_device(physical.handle, &info, None) }
+            .map_err(|e| driver("create the device", 0, e))?;
+        let sync2 = if core13 {
+            let fp = device.fp_v1_3();
+            Sync2 {
+                submit: fp.queue_submit2,
+                barrier: fp.cmd_pipeline_barrier2,
+                timestamp: fp.cmd_write_timestamp2,
+            }
+        } else {
+            let khr = ash::khr::synchronization2::Device::new(&instance.raw, &device);
+            Sync2 {
+                submit: khr.fp().queue_submit2_khr,
+                barrier: khr.fp().cmd_pipeline_barrier2_khr,
+                timestamp: khr.fp().cmd_write_timestamp2_khr,
+            }
+        };
+        let external_host = physical
+            .extensions
+            .external_memory_host
+            .then(|| ash::ext::external_memory_host::Device::new(&instance.raw, &device));
+        let families = plan.families().into_iter().map(|(family, _)| family).collect();
+        Ok(Self {
+            device,
+            sync2,
+            external_host,
+            physical,
+            features,
+            families,
+            lost: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            instance,
+        })
+    }
+
+    /// Whether the device is lost, by the driver or by a test.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// From now on every call returns `Lost`.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Whether the driver itself gave the device up.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Translates what the driver returned, and remembers a loss.
+    pub(crate) fn failed(&self, operation: &'static str, bytes: u64, result: vk::Result) -> DeviceError {
+        if result == vk::Result::ERROR_DEVICE_LOST {
+            self.gone.store(true, Ordering::Release);
+            self.lose();
+        }
+        driver(operation, bytes, result)
+    }
+
+    /// A buffer without memory. Shared by exactly the families in use where they are several: managed memory has no layout at
+    /// stake, and ownership transfers per frame would double the barriers.
+    pub(crate) fn new_buffer(
+        &self,
+        operation: &'static str,
+        bytes: u64,
+        usage: vk::BufferUsageFlags,
+        imported: bool,
+    ) -> Result<vk::Buffer, DeviceError> {
+        let mut external = vk::ExternalMemoryBufferCreateInfo::default()
+            .handle_types(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT);
+        let mut info = vk::BufferCreateInfo::default().size(bytes).usage(usage);
+        info = if self.families.len() > 1 {
+            info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(&self.families)
+        } else {
+            info.sharing_mode(vk::SharingMode::EXCLUSIVE)
+        };
+        if imported {
+            info = info.push_next(&mut external);
+        }
+        // SAFETY: vkCreateBuffer: size is checked by the callers to be above zero, CONCURRENT only with two families or more,
+        // the chained structure only where VK_EXT_external_memory_host is on (`import.rs` checks).
+        unsafe { self.device.create_buffer(&info, None) }.map_err(|e| self.failed(operation, bytes, e))
+    }
+
+    /// Device address of a buffer made with SHADER_DEVICE_ADDRESS and bound to memory.
+    pub(crate) fn buffer_address(&self, buffer: vk::Buffer) -> u64 {
+        let info = vk::BufferDeviceAddressInfo::default().buffer(buffer);
+        // SAFETY: bufferDeviceAddress is required of every device (`choice.rs`); the callers name such buffers only.
+        unsafe { self.device.get_buffer_device_address(&info) }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: vkDestroyDevice: every object holds an Arc of the context, so all of them are destroyed; `VulkanDevice` waited
+        // for the queues before it let go.
+        unsafe { self.device.destroy_device(None) };
+    }
+}

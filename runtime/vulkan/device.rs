@@ -1,0 +1,355 @@
+//! The device: `vkhmm_port::Device` over the parts of this crate.
+
+use crate::context::Context;
+use crate::copy::Copier;
+use crate::dispatch::Dispatcher;
+use crate::error::{KernelError, refused};
+use crate::import::VulkanImport;
+use crate::inject::{Can, Injector};
+use crate::kernel::{KernelOptions, VulkanKernel};
+use crate::memory::{Arena, FRAME_BYTES, Scratch, VulkanBuffer};
+use crate::queues::{Queue, Submitting};
+use crate::recycle::{InFlight, Recording};
+use crate::report::DeviceReport;
+use crate::staging::Staging;
+use crate::validation::ValidationLog;
+use crate::visibility::{self, HostView};
+use ash::vk;
+use core::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Command, Device, DeviceError, DeviceProfile, Direction, RawBytes, Role, Submission};
+
+/// How long one wait inside the driver lasts at most: a loss that another thread notices is seen no later.
+const WAIT_SLICE: Duration = Duration::from_millis(20);
+
+/// One Vulkan device with its queues, arena and staging rings. Dropping it waits for its queues; buffers, kernels and imports
+/// may outlive it, the Vulkan device goes with the last of them.
+pub struct VulkanDevice {
+    pub(crate) profile: DeviceProfile,
+    pub(crate) report: DeviceReport,
+    pub(crate) injector: Injector,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) roles: [usize; 4],
+    pub(crate) arena: Arena,
+    pub(crate) staging: Staging,
+    pub(crate) scratch: Option<Scratch>,
+    pub(crate) cache: vk::PipelineCache,
+    pub(crate) log: ValidationLog,
+    pub(crate) ctx: Arc<Context>,
+}
+
+/// What is left to do once a submission is done: where its times go, and what the host may read then.
+type Aftermath = (Vec<Arc<AtomicU64>>, Vec<(HostView, u64, u64)>);
+
+/// A pipeline cache for the kernels of one device.
+pub(crate) fn new_cache(ctx: &Context) -> Result<vk::PipelineCache, DeviceError> {
+    // SAFETY: vkCreatePipelineCache without initial data has no conditions.
+    unsafe { ctx.device.create_pipeline_cache(&vk::PipelineCacheCreateInfo::default(), None) }
+        .map_err(|e| ctx.failed("make a pipeline cache", 0, e))
+}
+
+impl VulkanDevice {
+    /// What was found and chosen, in words.
+    pub fn report(&self) -> &DeviceReport {
+        &self.report
+    }
+
+    /// What the validation layer said so far; empty where validation is off.
+    pub fn validation_messages(&self) -> Vec<String> {
+        self.log.messages()
+    }
+
+    /// The layer's messages, for longer than the device lives.
+    pub fn validation_log(&self) -> ValidationLog {
+        self.log.clone()
+    }
+
+    /// How many calls of the port that can fail were made (`grow`, `buffer`, `import`, `submit`, `completed`, `wait`,
+    /// `read_frames`, `write_frames`): what [`crate::Switches::lose_at_call`] counts.
+    pub fn calls(&self) -> u64 {
+        self.injector.calls()
+    }
+
+    /// Makes a kernel from a SPIR-V module (words in host byte order). What it needs is compared with the device here, so a
+    /// launch can only fail for its arguments.
+    ///
+    /// The module must be valid SPIR-V for Vulkan: the driver is entitled to anything on one that is not. That, and what the
+    /// kernel does when it runs, is the promise of whoever calls the `unsafe` function in front of this one.
+    ///
+    /// # Errors
+    /// [`KernelError`] names what is missing, what is needed and what the device has.
+    pub fn kernel(&self, words: &[u32], options: KernelOptions) -> Result<Arc<VulkanKernel>, KernelError> {
+        if self.ctx.is_lost() {
+            return Err(DeviceError::Lost { operation: "make a kernel" }.into());
+        }
+        VulkanKernel::new(&self.ctx, self.cache, words, options).map(Arc::new)
+    }
+
+    fn queue(&self, role: Role) -> &Queue {
+        &self.queues[self.roles[role as usize]]
+    }
+
+    /// Reads every counter and ends what is done.
+    fn poll(&self) -> Result<Uses, DeviceError> {
+        let mut reached = Uses::NONE;
+        for queue in &self.queues {
+            let value = queue.counter()?;
+            if value == u64::MAX {
+                // Drivers jump to the end of the timeline when they lose the device.
+                return Err(self.ctx.failed("read a timeline", 0, vk::Result::ERROR_DEVICE_LOST));
+            }
+            queue.recycler.retire(value, queue.timestamp_mask)?;
+            queue.reported.fetch_max(value, Ordering::AcqRel);
+            reached.add(Ticket { timeline: queue.timeline, value });
+        }
+        if self.ctx.is_lost() {
+            return Err(DeviceError::Lost { operation: "read a timeline" });
+        }
+        Ok(reached)
+    }
+
+    /// The semaphores to wait for: the named values of other queues, and whatever was reported as done there: the caller may
+    /// build on it, and only a wait (of a value long reached) makes its writes visible here.
+    fn waits(&self, own: &Queue, state: &Submitting, named: &Uses) -> Uses {
+        let mut all = Uses::NONE;
+        for other in self.queues.iter().filter(|q| q.timeline != own.timeline) {
+            let value = named.on(other.timeline).max(other.reported.load(Ordering::Acquire));
+            if value > state.waited.on(other.timeline) {
+                all.add(Ticket { timeline: other.timeline, value });
+            }
+        }
+        all
+    }
+
+    /// Records `commands`; what is to be timed and invalidated comes back.
+    fn record(
+        &self,
+        queue: &Queue,
+        recording: &mut Recording,
+        commands: &[Command<Self>],
+    ) -> Result<Aftermath, DeviceError> {
+        let (ctx, cmd) = (&*self.ctx, recording.cmd);
+        let timed = queue.timestamp_mask != 0;
+        let empty = self.scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
+        let mut dispatcher = Dispatcher::new(ctx, recording, commands, empty, timed)?;
+        if dispatcher.is_some() && !queue.capabilities.contains(vk::QueueFlags::COMPUTE) {
+            return Err(refused("submit", "a kernel on a queue that only copies"));
+        }
+        let (arena, staging) = (&self.arena, &self.staging);
+        let copier = Copier { ctx, arena, staging, cmd, regions_max: self.profile.regions_max as usize };
+        let mut invalidate = Vec::new();
+        for command in commands {
+            match command {
+                Command::CopyIn { source, regions } => copier.copy_in(source, regions)?,
+                Command::CopyOut { target, regions } => copier.copy_out(target, regions, &mut invalidate)?,
+                Command::Move { regions } => copier.copy_within(regions)?,
+                Command::Fill { device_offset, bytes, word } => copier.fill(*device_offset, *bytes, *word)?,
+                Command::Barrier => visibility::barrier(ctx, cmd),
+                Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } => {
+                    if let Some(dispatcher) = &mut dispatcher {
+                        dispatcher.dispatch(kernel, bindings, push, *groups, elapsed_ns)?;
+                    }
+                }
+            }
+        }
+        visibility::end_of_submission(ctx, cmd);
+        // SAFETY: vkEndCommandBuffer: begun by `Recycler::take`, recorded by this thread alone.
+        unsafe { ctx.device.end_command_buffer(cmd) }.map_err(|e| ctx.failed("record commands", 0, e))?;
+        Ok((dispatcher.map(|d| d.clocks).unwrap_or_default(), invalidate))
+    }
+
+    /// Gives a recorded command buffer to the driver.
+    fn give(
+        &self,
+        queue: &Queue,
+        cmd: vk::CommandBuffer,
+        waits: &Uses,
+        value: u64,
+    ) -> Result<(), DeviceError> {
+        let semaphore = |semaphore: vk::Semaphore, value: u64| {
+            vk::SemaphoreSubmitInfo::default()
+                .semaphore(semaphore)
+                .value(value)
+                .stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)
+        };
+        let waits: Vec<vk::SemaphoreSubmitInfo<'_>> = waits
+            .iter()
+            .map(|ticket| semaphore(self.queues[usize::from(ticket.timeline.0)].semaphore, ticket.value))
+            .collect();
+        let signals = [semaphore(queue.semaphore, value)];
+        let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
+        let info = [vk::SubmitInfo2::default()
+            .wait_semaphore_infos(&waits)
+            .command_buffer_infos(&commands)
+            .signal_semaphore_infos(&signals)];
+        // SAFETY: vkQueueSubmit2: the caller holds the queue's lock; the command buffer is executable and not pending; the value
+        // is above every value signalled or pending (`submit` checks); waits name timelines of this device.
+        unsafe { (self.ctx.sync2.submit)(queue.handle, 1, info.as_ptr(), vk::Fence::null()) }
+            .result()
+            .map_err(|e| self.ctx.failed("submit", 0, e))
+    }
+
+    /// `len` bytes of a piece at `device_offset` as the CPU sees them: the view of the piece, and where they are in it.
+    fn frame_view(
+        &self,
+        operation: &'static str,
+        device_offset: u64,
+        len: usize,
+        allowed: bool,
+    ) -> Result<(HostView, u64), DeviceError> {
+        let place = self.arena.place(operation, device_offset, len as u64)?;
+        match place.view {
+            Some(view) if allowed => Ok((view, place.offset)),
+            _ => Err(refused(
+                operation,
+                format!("the CPU may not do that to {:?} memory", self.arena.kind.kind),
+            )),
+        }
+    }
+}
+
+impl Device for VulkanDevice {
+    type Kernel = VulkanKernel;
+    type Buffer = VulkanBuffer;
+    type Import = VulkanImport;
+
+    fn profile(&self) -> &DeviceProfile {
+        &self.profile
+    }
+
+    fn grow(&self, first: FrameIndex, count: u32) -> Result<u64, DeviceError> {
+        let bytes = u64::from(count) * FRAME_BYTES;
+        self.injector.enter(&self.ctx, "grow the arena", Can::Fail(bytes))?;
+        self.arena.grow(first, count, self.profile.piece_bytes_max)
+    }
+
+    fn shrink(&self, first: FrameIndex) {
+        self.arena.shrink(first);
+    }
+
+    fn buffer(&self, run: FrameRun) -> Result<VulkanBuffer, DeviceError> {
+        let bytes = u64::from(run.count) * FRAME_BYTES;
+        self.injector.enter(&self.ctx, "make a span's buffer", Can::Fail(bytes))?;
+        self.arena.buffer(run)
+    }
+
+    fn address(&self, buffer: &VulkanBuffer) -> u64 {
+        buffer.address
+    }
+
+    fn import(&self, bytes: RawBytes) -> Result<VulkanImport, DeviceError> {
+        const OPERATION: &str = "import host memory";
+        self.injector.enter(&self.ctx, OPERATION, Can::Fail(bytes.len() as u64))?;
+        if self.profile.import.is_none() {
+            return Err(refused(OPERATION, self.report.import.clone()));
+        }
+        VulkanImport::new(&self.ctx, bytes)
+    }
+
+    fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
+        const OPERATION: &str = "submit";
+        self.injector.enter(&self.ctx, OPERATION, Can::Fail(0))?;
+        let queue = self.queue(role);
+        let mut state = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let ticket = submission.signals;
+        if ticket.timeline != queue.timeline || ticket.value <= state.signalled {
+            let message = format!("{ticket:?} after value {} of {:?}", state.signalled, queue.timeline);
+            return Err(refused(OPERATION, message));
+        }
+        queue.recycler.retire(queue.counter()?, queue.timestamp_mask)?;
+        let waits = self.waits(queue, &state, &submission.waits);
+        let mut recording = queue.recycler.take()?;
+        let recorded = self.record(queue, &mut recording, &submission.commands);
+        let (clocks, invalidate) = match recorded {
+            Ok(recorded) => recorded,
+            Err(e) => {
+                queue.recycler.give(recording);
+                return Err(e);
+            }
+        };
+        let cmd = recording.cmd;
+        let commands = submission.commands;
+        queue.recycler.push(InFlight { value: ticket.value, recording, commands, clocks, invalidate });
+        if let Err(e) = self.give(queue, cmd, &waits, ticket.value) {
+            queue.recycler.pop();
+            return Err(e);
+        }
+        state.waited.merge(&waits);
+        state.signalled = ticket.value;
+        Ok(())
+    }
+
+    fn completed(&self) -> Result<Uses, DeviceError> {
+        self.injector.enter(&self.ctx, "read the timelines", Can::BeLost)?;
+        self.poll()
+    }
+
+    fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
+        const OPERATION: &str = "wait for a timeline";
+        self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
+        let deadline = Instant::now().checked_add(timeout);
+        let semaphores: Vec<vk::Semaphore> = self.queues.iter().map(|q| q.semaphore).collect();
+        let values: Vec<u64> = self.queues.iter().map(|q| seen.on(q.timeline) + 1).collect();
+        let info = vk::SemaphoreWaitInfo::default()
+            .flags(vk::SemaphoreWaitFlags::ANY)
+            .semaphores(&semaphores)
+            .values(&values);
+        loop {
+            let left = deadline.map_or(WAIT_SLICE, |d| d.saturating_duration_since(Instant::now()));
+            // SAFETY: vkWaitSemaphores: the semaphores are timelines that live as long as `self`.
+            match unsafe { self.ctx.device.wait_semaphores(&info, left.min(WAIT_SLICE).as_nanos() as u64) } {
+                Ok(()) => return self.poll().map(drop),
+                Err(vk::Result::TIMEOUT) if self.ctx.is_lost() => {
+                    return Err(DeviceError::Lost { operation: OPERATION });
+                }
+                Err(vk::Result::TIMEOUT) if left.is_zero() => return Ok(()),
+                Err(vk::Result::TIMEOUT) => {}
+                Err(e) => return Err(self.ctx.failed(OPERATION, 0, e)),
+            }
+        }
+    }
+
+    fn slot(&self, direction: Direction, slot: u32) -> RawBytes {
+        self.staging.slot(direction, slot)
+    }
+
+    fn read_frames(&self, device_offset: u64, to: RawBytes) -> Result<(), DeviceError> {
+        const OPERATION: &str = "read device memory";
+        self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
+        let allowed = self.profile.memory.cpu_reads;
+        let (view, offset) = self.frame_view(OPERATION, device_offset, to.len(), allowed)?;
+        view.invalidate(&self.ctx, offset, to.len() as u64)?;
+        to.copy_from(view.bytes().slice(offset as usize, to.len()));
+        Ok(())
+    }
+
+    fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError> {
+        const OPERATION: &str = "write device memory";
+        self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
+        let allowed = self.profile.memory.cpu_writes;
+        let (view, offset) = self.frame_view(OPERATION, device_offset, from.len(), allowed)?;
+        view.bytes().slice(offset as usize, from.len()).copy_from(from);
+        view.flush(&self.ctx, offset, from.len() as u64)
+    }
+
+    fn budget_bytes(&self) -> Option<u64> {
+        self.arena.budget()
+    }
+}
+
+impl Drop for VulkanDevice {
+    fn drop(&mut self) {
+        // An injected loss is no reason not to wait: the queues still run. A real one is: nothing does.
+        if !self.ctx.is_gone() {
+            // SAFETY: vkDeviceWaitIdle: `&mut self`, so no other thread uses a queue. Its failure means loss, and then nothing
+            // runs either.
+            let _ = unsafe { self.ctx.device.device_wait_idle() };
+        }
+        // SAFETY: vkDestroyPipelineCache: `kernel` borrows the device, so nobody compiles now.
+        unsafe { self.ctx.device.destroy_pipeline_cache(self.cache, None) };
+    }
+}

@@ -1,0 +1,56 @@
+//! vkhmm-vulkan: `vkhmm_port::Device` over Vulkan. The only crate that names `ash`; no type of `ash` leaves it.
+//!
+//! ```text
+//!  open ── loader ─ instance ─ physical ─ choice ─ report        which device, and why
+//!   │       └ validation                    │
+//!   ▼                                       ▼
+//!  device ─── queues   roles to queues, one timeline each      context   the logical device, shared by all below
+//!     ├────── copy, dispatch ─► recycle    recorded, submitted, kept until the ticket is reached
+//!     ├────── memory (kind, allocator), staging, import (probe)
+//!     ├────── visibility   when bytes of one side are seen on the other
+//!     ├────── kernel (features, reflect)
+//!     └────── inject       failures on demand
+//! ```
+//!
+//! Order between queues is by timeline values only. Every submission ends with a barrier to everything later and to host reads,
+//! and waits for whatever is known to be done on the other queues, so "reached" always means "visible".
+
+#![deny(missing_docs)]
+
+mod allocator;
+#[cfg(test)]
+mod canary;
+mod choice;
+mod config;
+mod context;
+mod copy;
+mod device;
+mod dispatch;
+mod error;
+mod features;
+mod import;
+mod inject;
+mod instance;
+mod kernel;
+mod kind;
+mod loader;
+mod memory;
+mod open;
+mod physical;
+mod probe;
+mod queues;
+mod recycle;
+pub mod reflect;
+mod report;
+mod staging;
+mod validation;
+mod visibility;
+
+pub use config::{Config, Failure, Switches};
+pub use device::VulkanDevice;
+pub use error::{KernelError, OpenError};
+pub use import::VulkanImport;
+pub use kernel::{KernelOptions, SpecValue, VulkanKernel};
+pub use memory::VulkanBuffer;
+pub use report::{Candidate, DeviceReport};
+pub use validation::ValidationLog;

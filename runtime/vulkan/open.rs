@@ -1,0 +1,180 @@
+//! Opening a device: find, choose, create, probe, and write the report.
+
+use crate::allocator::DeviceMemory;
+use crate::choice;
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::OpenError;
+use crate::import::PIECE_BYTES_MAX;
+use crate::inject::Injector;
+use crate::instance::Instance;
+use crate::kind;
+use crate::memory::{Arena, Demands, FRAME_BYTES, Scratch};
+use crate::physical::Physical;
+use crate::probe;
+use crate::queues::{Plan, Queue};
+use crate::report::DeviceReport;
+use crate::staging::Staging;
+use crate::{VulkanDevice, device};
+use ash::vk;
+use std::sync::Arc;
+use vkhmm_core::units::Timeline;
+use vkhmm_port::{DeviceProfile, ImportProfile, RawBytes};
+
+/// Most regions of one copy command: validation layers compare them pairwise, and more do not copy faster.
+const REGIONS_MAX: u32 = 256;
+/// Copies up to this ride in front of their kernel.
+const INLINE_COPY_BYTES: u64 = 1 << 20;
+/// Pieces are whole blocks.
+const BLOCK_BYTES: u64 = 2 << 20;
+
+impl VulkanDevice {
+    /// Opens the device that `config` names, else the best one.
+    ///
+    /// `probe` is memory of the kind that will be imported later (a stretch of the alias A, whole multiples of 64 KiB, at least
+    /// 128 KiB): imports are offered only if copies through an import of it come back right. Its contents are destroyed; it is
+    /// zero afterwards. `None` means that nothing will be imported.
+    ///
+    /// # Errors
+    /// [`OpenError`] says in words what is missing and what to install or change.
+    pub fn open(config: Config, probe: Option<RawBytes>) -> Result<Self, OpenError> {
+        let instance = Instance::new(config.validation)?;
+        let mut devices: Vec<Physical> = instance
+            .physical_devices()?
+            .into_iter()
+            .map(|handle| Physical::query(&instance.raw, handle))
+            .collect();
+        let choice = choice::choose(&devices, config.device.as_deref())?;
+        let physical = devices.swap_remove(choice.index);
+        let plan = Plan::new(&physical.families, config.switches.shared_queue);
+        let log = instance.log.clone();
+        let ctx = Arc::new(Context::new(instance, physical, &plan)?);
+        let demands = Demands::query(&ctx)?;
+        let kind = kind::arena(&ctx.physical, demands.types, &config)?;
+        let memory = Arc::new(DeviceMemory::new(&ctx)?);
+        let queues = (0..plan.queues.len())
+            .map(|place| Queue::new(&ctx, &plan, place))
+            .collect::<Result<Vec<_>, _>>()?;
+        let staging = Staging::new(&memory, config.staging_slots.unwrap_or(Config::STAGING_SLOTS))?;
+        let scratch = if ctx.features.robust.null_descriptor == vk::TRUE {
+            None
+        } else {
+            Some(Scratch::new(&memory, kind.index)?)
+        };
+        let arena = Arena::new(&memory, kind, &demands);
+        let (import, import_words) = decide_import(&ctx, &arena, &queues[0], &config, probe)?;
+        let profile = profile(&ctx, &arena, &staging, &plan, &config, import);
+        let report = DeviceReport {
+            candidates: choice.candidates,
+            chosen: choice.index,
+            why: choice.why,
+            roles: plan.words.clone(),
+            memory: arena.kind.words.clone(),
+            limits: limits(&profile, &ctx),
+            features: ctx.features.named(),
+            import: import_words,
+            placement: placement(&ctx.physical),
+        };
+        let cache = device::new_cache(&ctx)?;
+        Ok(Self {
+            profile,
+            report,
+            injector: Injector::new(&config.switches),
+            queues,
+            roles: plan.roles,
+            arena,
+            staging,
+            scratch,
+            cache,
+            log,
+            ctx,
+        })
+    }
+}
+
+/// Whether A is imported, and the reason in words.
+fn decide_import(
+    ctx: &Arc<Context>,
+    arena: &Arena,
+    queue: &Queue,
+    config: &Config,
+    host: Option<RawBytes>,
+) -> Result<(Option<ImportProfile>, String), OpenError> {
+    let no = |why: &str| Ok((None, format!("off, staging only: {why}")));
+    if !config.switches.import {
+        return no("switched off");
+    }
+    if ctx.external_host.is_none() {
+        return no("the driver lacks VK_EXT_external_memory_host");
+    }
+    let alignment = ctx.physical.import_alignment;
+    if alignment == 0 || FRAME_BYTES % alignment != 0 {
+        return no("the driver's alignment for imports is not one that sub-blocks have");
+    }
+    let Some(host) = host else { return no("no memory to try with was given") };
+    match probe::import(ctx, arena, queue, host) {
+        Ok(()) => {
+            let words = "on: copies through an import came back right both ways".into();
+            Ok((Some(ImportProfile { alignment_bytes: alignment, piece_bytes_max: PIECE_BYTES_MAX }), words))
+        }
+        // A driver may lose the device over an import that it should have refused; nothing can be opened on it then.
+        Err(e) if ctx.is_gone() => Err(e.into()),
+        Err(e) => no(&e.to_string()),
+    }
+}
+
+fn profile(
+    ctx: &Context,
+    arena: &Arena,
+    staging: &Staging,
+    plan: &Plan,
+    config: &Config,
+    import: Option<ImportProfile>,
+) -> DeviceProfile {
+    let limits = &ctx.physical.limits;
+    let heap = arena.kind.heap_bytes;
+    let available = arena.budget().unwrap_or(heap).min(heap);
+    let piece = ctx.physical.allocation_bytes_max.min(ctx.physical.buffer_bytes_max).min(heap);
+    DeviceProfile {
+        name: ctx.physical.name.clone(),
+        memory: arena.kind.profile(),
+        timelines: plan.roles.map(|place| Timeline(place as u8)),
+        timeline_count: plan.queues.len() as u8,
+        limit_bytes_default: (available / 10 * 9) / BLOCK_BYTES * BLOCK_BYTES,
+        piece_bytes_max: piece / BLOCK_BYTES * BLOCK_BYTES,
+        staging: staging.profile(),
+        import,
+        regions_max: config.switches.regions_max.unwrap_or(REGIONS_MAX).clamp(1, REGIONS_MAX),
+        inline_copy_bytes: INLINE_COPY_BYTES,
+        groups_max: limits.max_compute_work_group_count,
+        binding_bytes_max: limits.max_storage_buffer_range.into(),
+        binding_alignment_bytes: limits.min_storage_buffer_offset_alignment.max(1),
+    }
+}
+
+fn limits(profile: &DeviceProfile, ctx: &Context) -> Vec<(&'static str, String)> {
+    let limits = &ctx.physical.limits;
+    let (least, most) = ctx.physical.subgroup_sizes;
+    vec![
+        ("device memory, default limit", format!("{} MiB", profile.limit_bytes_default >> 20)),
+        ("longest arena piece", format!("{} MiB", profile.piece_bytes_max >> 20)),
+        ("work groups", format!("{:?}", profile.groups_max)),
+        ("invocations per group", limits.max_compute_work_group_invocations.to_string()),
+        ("shared memory", format!("{} KiB", limits.max_compute_shared_memory_size >> 10)),
+        ("push constants", format!("{} bytes", limits.max_push_constants_size)),
+        ("longest binding", format!("{} MiB", profile.binding_bytes_max >> 20)),
+        ("binding alignment", format!("{} bytes", profile.binding_alignment_bytes)),
+        ("subgroup sizes", if most == 0 { "fixed".into() } else { format!("{least} to {most}") }),
+    ]
+}
+
+fn placement(physical: &Physical) -> String {
+    let core = &physical.features.core;
+    let sparse = core.sparse_binding == vk::TRUE && core.sparse_residency_buffer == vk::TRUE;
+    let why = if sparse {
+        "the only one vkhmm has; the driver could do sparse"
+    } else {
+        "the driver has no sparse buffers"
+    };
+    format!("span: {why}")
+}

@@ -1,0 +1,231 @@
+//! Roles to queues: a transfer-only family for copies where there is one, two queues of it for both directions at once; else a
+//! second compute family; else other queues of the compute family; else one queue for all. Roles that share a queue share its
+//! lock and its timeline, so the same code is right on one queue and on four.
+
+use crate::context::Context;
+use crate::error::driver;
+use crate::recycle::Recycler;
+use ash::vk;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use vkhmm_core::units::Timeline;
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{DeviceError, Role};
+
+/// Which queues to create and which role uses which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// (family, index in the family), each once; the place in the list is the timeline.
+    pub(crate) queues: Vec<(u32, u32)>,
+    /// For each of [`Role::ALL`] its place in `queues`.
+    pub(crate) roles: [usize; 4],
+    /// The reason, in words.
+    pub(crate) words: String,
+}
+
+/// Work of the video engines; their families can copy, but are the last choice.
+const VIDEO: vk::QueueFlags = vk::QueueFlags::from_raw(0x20 | 0x40 | 0x100);
+
+impl Plan {
+    /// Chooses for a device with these families, one of which can compute. `shared`: one queue whatever there is.
+    pub(crate) fn new(families: &[vk::QueueFamilyProperties], shared: bool) -> Self {
+        let find = |want: &dyn Fn(u32, vk::QueueFlags) -> bool| {
+            (0_u32..)
+                .zip(families)
+                .find(|(i, f)| f.queue_count > 0 && want(*i, f.queue_flags))
+                .map(|(i, _)| i)
+        };
+        let compute_flag = vk::QueueFlags::COMPUTE;
+        let engines = compute_flag | vk::QueueFlags::GRAPHICS;
+        // The universal family first: drivers give it the most and the fastest hardware.
+        let compute = find(&|_, f| f.contains(engines))
+            .or_else(|| find(&|_, f| f.contains(compute_flag)))
+            .expect("choice.rs takes only devices with a compute queue");
+        let transfer = |video: bool| {
+            find(&|_, f| {
+                f.contains(vk::QueueFlags::TRANSFER) && !f.intersects(engines) && f.intersects(VIDEO) == video
+            })
+        };
+        let (copies, kind) = if shared {
+            (None, "one shared queue (forced)")
+        } else if let Some(family) = transfer(false) {
+            (Some(family), "copies on the transfer-only family")
+        } else if let Some(family) = find(&|i, f| i != compute && f.contains(compute_flag)) {
+            (Some(family), "copies on the second compute family")
+        } else if families[compute as usize].queue_count > 1 {
+            (Some(compute), "copies on other queues of the compute family")
+        } else if let Some(family) = transfer(true) {
+            (Some(family), "copies on a video family")
+        } else {
+            (None, "one shared queue (the device has no other)")
+        };
+        let mut queues = vec![(compute, 0)];
+        let mut roles = [0_usize; 4];
+        if let Some(family) = copies {
+            let first = u32::from(family == compute);
+            let spare = families[family as usize].queue_count - first;
+            queues.push((family, first));
+            roles[Role::CopyIn as usize] = 1;
+            roles[Role::CopyOut as usize] = 1;
+            if spare > 1 {
+                queues.push((family, first + 1));
+                roles[Role::CopyOut as usize] = 2;
+            }
+        }
+        let duplex = if roles[Role::CopyIn as usize] == roles[Role::CopyOut as usize] {
+            ""
+        } else {
+            ", one queue each way"
+        };
+        let place = |role: Role| {
+            let (family, index) = queues[roles[role as usize]];
+            format!("family {family} queue {index}")
+        };
+        let words = format!(
+            "{kind}{duplex}: compute {}, copy in {}, copy out {}",
+            place(Role::Compute),
+            place(Role::CopyIn),
+            place(Role::CopyOut)
+        );
+        Self { queues, roles, words }
+    }
+
+    /// (family, how many queues of it), each family once.
+    pub(crate) fn families(&self) -> Vec<(u32, u32)> {
+        let mut out: Vec<(u32, u32)> = Vec::new();
+        for (family, index) in &self.queues {
+            match out.iter_mut().find(|(f, _)| f == family) {
+                Some((_, count)) => *count = (*count).max(index + 1),
+                None => out.push((*family, index + 1)),
+            }
+        }
+        out
+    }
+}
+
+/// One VkQueue with its timeline.
+///
+/// Lock contract: `submitting` owns the queue (external synchronisation of vkQueueSubmit2) and what has been waited for; held
+/// while one submission is recorded and submitted; may block on the driver; takes `Recycler`'s lock inside, and no other.
+pub(crate) struct Queue {
+    pub(crate) handle: vk::Queue,
+    pub(crate) timeline: Timeline,
+    pub(crate) semaphore: vk::Semaphore,
+    pub(crate) capabilities: vk::QueueFlags,
+    /// Which bits of a timestamp count; none where the queue has no clock.
+    pub(crate) timestamp_mask: u64,
+    pub(crate) submitting: Mutex<Submitting>,
+    pub(crate) recycler: Recycler,
+    /// The largest value that `completed` or `wait` told anyone.
+    pub(crate) reported: AtomicU64,
+    ctx: Arc<Context>,
+}
+
+/// What a queue has waited for and signalled.
+#[derive(Default)]
+pub(crate) struct Submitting {
+    /// The last value of every other timeline that this queue waited for: what happened before is visible to it.
+    pub(crate) waited: Uses,
+    /// The last ticket given to the driver.
+    pub(crate) signalled: u64,
+}
+
+impl Queue {
+    /// Takes queue `place` of the plan.
+    pub(crate) fn new(ctx: &Arc<Context>, plan: &Plan, place: usize) -> Result<Self, DeviceError> {
+        let (family, index) = plan.queues[place];
+        let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+        // SAFETY: vkCreateSemaphore: timelineSemaphore is required of every device (`choice.rs`).
+        let semaphore = unsafe { ctx.device.create_semaphore(&info, None) }
+            .map_err(|e| driver("create a timeline", 0, e))?;
+        // SAFETY: vkGetDeviceQueue: family and index were asked for at device creation, from the same plan.
+        let handle = unsafe { ctx.device.get_device_queue(family, index) };
+        let properties = &ctx.physical.families[family as usize];
+        let bits = properties.timestamp_valid_bits;
+        Ok(Self {
+            handle,
+            timeline: Timeline(place as u8),
+            semaphore,
+            capabilities: properties.queue_flags,
+            timestamp_mask: if bits >= 64 { u64::MAX } else { (1_u64 << bits) - 1 },
+            submitting: Mutex::default(),
+            recycler: Recycler::new(Arc::clone(ctx), family),
+            reported: AtomicU64::new(0),
+            ctx: Arc::clone(ctx),
+        })
+    }
+
+    /// The counter's present value.
+    pub(crate) fn counter(&self) -> Result<u64, DeviceError> {
+        // SAFETY: vkGetSemaphoreCounterValue: the semaphore is a timeline of this device and lives as long as `self`.
+        let value = unsafe { self.ctx.device.get_semaphore_counter_value(self.semaphore) }
+            .map_err(|e| self.ctx.failed("read a timeline", 0, e))?;
+        Ok(value)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: vkDestroySemaphore: `VulkanDevice` waited until the queue is idle, so no submission refers to it.
+        unsafe { self.ctx.device.destroy_semaphore(self.semaphore, None) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family(flags: u32, count: u32) -> vk::QueueFamilyProperties {
+        vk::QueueFamilyProperties {
+            queue_flags: vk::QueueFlags::from_raw(flags),
+            queue_count: count,
+            ..Default::default()
+        }
+    }
+
+    const GRAPHICS: u32 = 1;
+    const COMPUTE: u32 = 2;
+    const TRANSFER: u32 = 4;
+
+    #[test]
+    fn nvidia_copies_both_ways_on_the_transfer_family() {
+        let plan = Plan::new(
+            &[
+                family(GRAPHICS | COMPUTE | TRANSFER | 8, 16),
+                family(TRANSFER | 8, 2),
+                family(COMPUTE | TRANSFER | 8, 8),
+                family(TRANSFER | 0x20, 1),
+            ],
+            false,
+        );
+        assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
+        assert_eq!(plan.roles, [1, 2, 0, 0]);
+    }
+
+    #[test]
+    fn without_a_transfer_family_the_second_compute_family_copies() {
+        let plan =
+            Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1), family(COMPUTE | TRANSFER, 4)], false);
+        assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
+        assert_eq!(plan.families(), [(0, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn other_queues_of_the_compute_family_come_next() {
+        let two = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 2)], false);
+        assert_eq!((two.queues, two.roles), (vec![(0, 0), (0, 1)], [1, 1, 0, 0]));
+        let three = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 3)], false);
+        assert_eq!(three.queues, [(0, 0), (0, 1), (0, 2)]);
+    }
+
+    #[test]
+    fn a_video_family_is_the_last_choice_and_one_queue_serves_all() {
+        let video = Plan::new(&[family(GRAPHICS | COMPUTE, 1), family(TRANSFER | 0x20, 1)], false);
+        assert_eq!(video.queues, [(0, 0), (1, 0)]);
+        let one = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false);
+        assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 4]));
+        let forced = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 16), family(TRANSFER, 2)], true);
+        assert_eq!(forced.queues, [(0, 0)]);
+    }
+}

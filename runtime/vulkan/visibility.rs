@@ -1,0 +1,126 @@
+//! When bytes written on one side are seen on the other, all in one place.
+//!
+//! Device to host: every submission ends with [`end_of_submission`], which makes its writes available to host reads; where the
+//! memory is not HOST_COHERENT the host's caches are invalidated as well, before the ticket is reported as reached. Host to
+//! device: vkQueueSubmit2 makes prior host writes visible (Vulkan specification, "Host Write Ordering Guarantees"); where the
+//! memory is not HOST_COHERENT they are flushed first.
+
+use crate::context::Context;
+use ash::vk;
+use vkhmm_port::{DeviceError, RawBytes};
+
+/// What every view's place and length in its memory are multiples of, so that rounding to nonCoherentAtomSize (at most 256, by
+/// the "Required Limits" of the Vulkan specification) stays inside.
+pub(crate) const VIEW_ALIGNMENT: u64 = 64 << 10;
+
+/// Device memory as the CPU sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct HostView {
+    memory: vk::DeviceMemory,
+    offset: u64,
+    bytes: RawBytes,
+    coherent: bool,
+    atom: u64,
+}
+
+impl HostView {
+    /// A view of `bytes`, which map `memory` from `offset`.
+    pub(crate) fn new(
+        ctx: &Context,
+        memory: vk::DeviceMemory,
+        offset: u64,
+        bytes: RawBytes,
+        properties: vk::MemoryPropertyFlags,
+    ) -> Self {
+        let atom = ctx.physical.limits.non_coherent_atom_size.max(1);
+        assert!(
+            offset % VIEW_ALIGNMENT == 0
+                && bytes.len() as u64 % VIEW_ALIGNMENT == 0
+                && VIEW_ALIGNMENT % atom == 0,
+            "a host view at {offset}+{} of its memory, atom {atom}",
+            bytes.len()
+        );
+        Self {
+            memory,
+            offset,
+            bytes,
+            coherent: properties.contains(vk::MemoryPropertyFlags::HOST_COHERENT),
+            atom,
+        }
+    }
+
+    /// The bytes themselves.
+    pub(crate) fn bytes(&self) -> RawBytes {
+        self.bytes
+    }
+
+    /// Makes host writes to `offset..offset + len` visible to the submissions that follow.
+    pub(crate) fn flush(&self, ctx: &Context, offset: u64, len: u64) -> Result<(), DeviceError> {
+        if self.coherent || len == 0 {
+            return Ok(());
+        }
+        // SAFETY: vkFlushMappedMemoryRanges: `range` lies inside the mapped memory and is rounded to atoms (`new`).
+        unsafe { ctx.device.flush_mapped_memory_ranges(&[self.range(offset, len)]) }
+            .map_err(|e| ctx.failed("flush mapped memory", len, e))
+    }
+
+    /// Makes device writes to `offset..offset + len` visible to the host, after the submission that wrote them is done.
+    pub(crate) fn invalidate(&self, ctx: &Context, offset: u64, len: u64) -> Result<(), DeviceError> {
+        if self.coherent || len == 0 {
+            return Ok(());
+        }
+        // SAFETY: vkInvalidateMappedMemoryRanges: as for the flush.
+        unsafe { ctx.device.invalidate_mapped_memory_ranges(&[self.range(offset, len)]) }
+            .map_err(|e| ctx.failed("invalidate mapped memory", len, e))
+    }
+
+    fn range(&self, offset: u64, len: u64) -> vk::MappedMemoryRange<'static> {
+        let (offset, size) = whole_atoms(self.offset + offset, len, self.atom);
+        vk::MappedMemoryRange::default().memory(self.memory).offset(offset).size(size)
+    }
+}
+
+/// `offset..offset + len`, grown to whole atoms.
+fn whole_atoms(offset: u64, len: u64, atom: u64) -> (u64, u64) {
+    let start = offset / atom * atom;
+    (start, (offset + len).next_multiple_of(atom) - start)
+}
+
+/// Everything before happens before, and is visible to, everything after, on the device.
+pub(crate) fn barrier(ctx: &Context, cmd: vk::CommandBuffer) {
+    let all = vk::PipelineStageFlags2::ALL_COMMANDS;
+    let access = vk::AccessFlags2::MEMORY_READ | vk::AccessFlags2::MEMORY_WRITE;
+    record(ctx, cmd, all, access);
+}
+
+/// The barrier that ends every submission: as [`barrier`], and visible to host reads.
+pub(crate) fn end_of_submission(ctx: &Context, cmd: vk::CommandBuffer) {
+    let stages = vk::PipelineStageFlags2::ALL_COMMANDS | vk::PipelineStageFlags2::HOST;
+    let access = vk::AccessFlags2::MEMORY_READ | vk::AccessFlags2::MEMORY_WRITE | vk::AccessFlags2::HOST_READ;
+    record(ctx, cmd, stages, access);
+}
+
+fn record(ctx: &Context, cmd: vk::CommandBuffer, stages: vk::PipelineStageFlags2, access: vk::AccessFlags2) {
+    let barriers = [vk::MemoryBarrier2::default()
+        .src_stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)
+        .src_access_mask(vk::AccessFlags2::MEMORY_WRITE)
+        .dst_stage_mask(stages)
+        .dst_access_mask(access)];
+    let info = vk::DependencyInfo::default().memory_barriers(&barriers);
+    // SAFETY: vkCmdPipelineBarrier2: synchronization2 is required of every device (`choice.rs`), `cmd` is being recorded by this
+    // thread alone (`Submitting`'s lock), and `info` outlives the call.
+    unsafe { (ctx.sync2.barrier)(cmd, &info) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_atoms;
+
+    #[test]
+    fn ranges_grow_to_whole_atoms() {
+        assert_eq!(whole_atoms(0, 64, 64), (0, 64));
+        assert_eq!(whole_atoms(65, 1, 64), (64, 64));
+        assert_eq!(whole_atoms(63, 2, 64), (0, 128));
+        assert_eq!(whole_atoms(100, 1000, 256), (0, 1280));
+    }
+}

@@ -15,6 +15,15 @@
 //! changes nothing, or changes planes, holds and transfers together. The engine calls them under the block's lock and performs
 //! the system calls and copies around them in the order law: revoke before copy out, copied before publish, published before wake.
 
+mod home;
+mod launch;
+#[cfg(test)]
+mod tests;
+mod touch;
+
+pub use launch::{Conflict, LaunchMasks, LaunchWork};
+pub use touch::FaultAnswer;
+
 use crate::mask::PageMask;
 use crate::pagemap::{Location, PageFlags};
 use crate::units::{DeviceIndex, FrameIndex, Geometry, OpId};
@@ -30,8 +39,6 @@ pub enum HoldKind {
     InPlace,
     /// Contents or place are changing: every CPU access waits.
     Exclusive,
-    /// A host guard: the pages stay on the host; CPU access proceeds.
-    Guard,
 }
 
 /// One operation's use of some pages of the block.
@@ -77,79 +84,6 @@ struct DevicePlanes {
     uses: Uses,
 }
 
-/// What to do about a CPU touch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultAnswer {
-    /// The page is lost, or no page of the allocation: poison it.
-    Poison,
-    /// Give these pages (first touch) host pages, then [`Block::born`], then publish read-write.
-    Born(PageMask),
-    /// Publish these pages read-write. [`Block::make_host`] first: any duplicate is dropped.
-    ReadWrite(PageMask),
-    /// Publish these pages read-only.
-    ReadOnly(PageMask),
-    /// Copy these pages home ([`Block::begin_home`]), publish when the bytes are there.
-    Home(PageMask),
-    /// Somebody holds the page: the touch is parked and is answered when that operation is done.
-    Park(OpId),
-    /// No room to note another operation: parked, answered when any operation on the block is done.
-    ParkFull,
-}
-
-/// What one launch does to the pages of one block. The masks are disjoint.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LaunchMasks {
-    /// Pages it reads only.
-    pub read: PageMask,
-    /// Pages it writes and whose old contents matter.
-    pub write: PageMask,
-    /// Pages whose old contents are dead.
-    pub overwrite: PageMask,
-}
-
-impl LaunchMasks {
-    /// Adds one argument's pages; the stronger access wins on a shared page, and any other access makes an overwrite a write.
-    pub fn add(&mut self, other: &Self) {
-        let twice =
-            (self.overwrite & (other.read | other.write)) | (other.overwrite & (self.read | self.write));
-        self.write |= other.write | twice;
-        self.overwrite = (self.overwrite | other.overwrite).minus(&self.write);
-        self.read = (self.read | other.read).minus(&self.write).minus(&self.overwrite);
-    }
-
-    /// All pages.
-    pub fn all(&self) -> PageMask {
-        self.read | self.write | self.overwrite
-    }
-
-    /// Pages it may store to.
-    pub fn exclusive(&self) -> PageMask {
-        self.write | self.overwrite
-    }
-}
-
-/// Why a launch cannot have the block's pages now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conflict {
-    /// Bytes are on their way home, or a touch is parked (I9): wait for progress.
-    Wait,
-    /// A host guard keeps pages on the host.
-    Guarded(OpId),
-    /// Pages are lost.
-    Lost,
-}
-
-/// What a launch must do before its kernel, in terms of this block's pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LaunchWork {
-    /// Host bytes to copy in.
-    pub copy_in: PageMask,
-    /// Fresh pages to fill with zeros on the device.
-    pub zero: PageMask,
-    /// Of `copy_in`: pages that eviction had taken from the device.
-    pub refault: PageMask,
-}
-
 /// Summary for the range gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -159,7 +93,8 @@ pub struct Summary {
     pub device_only: bool,
 }
 
-/// State of one block. All vectors have their capacity from the start: no transition allocates.
+/// State of one block. Vectors have their capacity from the start, so that no transition allocates; only guards may be more
+/// than were provided for, and they are taken by API calls, never by a fault handler.
 #[derive(Clone, Debug)]
 pub struct Block {
     geometry: Geometry,
@@ -178,6 +113,8 @@ pub struct Block {
     pinned: PageMask,
     devices: [DevicePlanes; 1],
     holds: Vec<Hold>,
+    /// Host guards: the pages stay on the host, CPU access proceeds.
+    guards: Vec<(OpId, PageMask)>,
     transfers: Vec<Transfer>,
 }
 
@@ -186,6 +123,9 @@ impl Block {
     pub const HOLDS_MAX: usize = 24;
     /// Most transfers of one block at a time.
     pub const TRANSFERS_MAX: usize = 16;
+    /// Most holds that one request takes on a block: eviction, move, stores, loads, copy in.
+    pub const HOLDS_PER_REQUEST: usize = 5;
+    const GUARDS_USUAL: usize = 4;
     const SUBS_MAX: usize = 32;
 
     /// A block of which `used` belongs to an allocation; all of it Absent.
@@ -209,6 +149,7 @@ impl Block {
                 uses: Uses::NONE,
             }],
             holds: Vec::with_capacity(Self::HOLDS_MAX),
+            guards: Vec::with_capacity(Self::GUARDS_USUAL),
             transfers: Vec::with_capacity(Self::TRANSFERS_MAX),
         }
     }
@@ -297,6 +238,16 @@ impl Block {
         &self.transfers
     }
 
+    /// Pages that guards keep on the host.
+    pub fn pinned(&self) -> PageMask {
+        self.pinned
+    }
+
+    /// Page, sub-block and block sizes.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Pages on their way home.
     pub fn moving(&self) -> PageMask {
         self.transfers.iter().fold(PageMask::EMPTY, |all, t| all | t.mask)
@@ -314,7 +265,7 @@ impl Block {
 
     /// Whether no operation uses the block.
     pub fn is_idle(&self) -> bool {
-        self.holds.is_empty() && self.transfers.is_empty()
+        self.holds.is_empty() && self.transfers.is_empty() && self.guards.is_empty()
     }
 
     /// Whether another operation can be noted.
@@ -338,255 +289,17 @@ impl Block {
             + u64::from(page % self.geometry.pages_per_sub) * u64::from(self.geometry.page_bytes)
     }
 
-    /// What the gate may tell launches about this block. `submitted` says whether an operation has reached its queue.
-    pub fn summary(&self, submitted: impl Fn(OpId) -> bool) -> Summary {
+    /// What the gate may tell launches about this block. `ordered` says whether all that an operation does with frames comes
+    /// before whatever is submitted to the compute queue from now on.
+    pub fn summary(&self, ordered: impl Fn(OpId) -> bool) -> Summary {
         let quiet = self.transfers.is_empty()
             && (self.parked_read | self.parked_write).is_empty()
             && self.lost.is_empty()
             && self.pinned.is_empty()
-            && self.holds.iter().all(|h| submitted(h.op));
+            && self.holds.iter().all(|h| ordered(h.op));
         let device_valid = quiet && self.dev().valid.covers(&self.used);
         let host = (self.host_valid | self.mapped) & self.used;
         Summary { device_valid, device_only: device_valid && host.is_empty() }
-    }
-
-    // ── CPU touches ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// What to do about a touch of `page`. `extent` are the pages that policy would serve with it; of these only such pages are
-    /// taken as have the same answer. Parking is noted here; everything else is done by the transition that the answer names.
-    pub fn fault(&mut self, page: u32, write: bool, extent: PageMask, duplicates: bool) -> FaultAnswer {
-        if !self.used.contains(page) || self.lost.contains(page) {
-            return FaultAnswer::Poison;
-        }
-        let blocking = |h: &&Hold| {
-            h.mask.contains(page) && (h.kind == HoldKind::Exclusive || (h.kind == HoldKind::InPlace && write))
-        };
-        if let Some(hold) = self.holds.iter().find(blocking) {
-            let op = hold.op;
-            self.park(page, write);
-            return FaultAnswer::Park(op);
-        }
-        let in_place = self.holds_of(HoldKind::InPlace);
-        let free = (extent & self.used).minus(&self.held_exclusive) | PageMask::single(page);
-        match self.location(page) {
-            Location::Lost => FaultAnswer::Poison,
-            Location::Absent => FaultAnswer::Born(free & self.absent()),
-            Location::Host => {
-                FaultAnswer::ReadWrite(free & self.host_valid.minus(&self.dev().valid).minus(&in_place))
-            }
-            Location::Shared if write => {
-                // Only the sub-block of the store: pages beside it keep their duplicates.
-                let sub = PageMask::single(page).rounded_to(self.geometry.pages_per_sub);
-                FaultAnswer::ReadWrite(free & sub & self.host_valid.minus(&in_place))
-            }
-            Location::Shared if duplicates => {
-                FaultAnswer::ReadOnly(free & self.host_valid & self.dev().valid)
-            }
-            Location::Shared => FaultAnswer::ReadWrite((free & self.host_valid).minus(&in_place)),
-            Location::Device if !self.has_room(1) => {
-                self.park(page, write);
-                FaultAnswer::ParkFull
-            }
-            Location::Device => FaultAnswer::Home(free & self.dirty()),
-        }
-    }
-
-    /// Notes a touch that cannot be answered now.
-    pub fn park(&mut self, page: u32, write: bool) {
-        if write {
-            self.parked_write.insert(&PageMask::single(page));
-        } else {
-            self.parked_read.insert(&PageMask::single(page));
-        }
-    }
-
-    /// Takes a parked touch out, to be asked about again.
-    pub fn take_parked(&mut self, page: u32, write: bool) {
-        if write { &mut self.parked_write } else { &mut self.parked_read }.remove(&PageMask::single(page));
-    }
-
-    /// Absent → Host: the pages now have host pages of zeros.
-    pub fn born(&mut self, mask: PageMask) {
-        debug_assert!(self.absent().covers(&mask), "only absent pages are born");
-        self.host_valid |= mask;
-    }
-
-    /// Shared → Host (and Host → Host): the CPU is about to write, so every device copy of the pages is stale.
-    pub fn make_host(&mut self, mask: PageMask) {
-        debug_assert!(self.host_valid.covers(&mask), "only pages with host bytes become Host without a copy");
-        debug_assert!(!self.held_exclusive.intersects(&mask), "nobody else may hold what the CPU writes");
-        self.dev_mut().valid.remove(&mask);
-    }
-
-    /// R now shows these pages read-write.
-    pub fn published_read_write(&mut self, mask: PageMask) {
-        debug_assert!(
-            self.host_valid.covers(&mask) && !self.dev().valid.intersects(&mask),
-            "I2: writable means no device copy"
-        );
-        self.mapped |= mask;
-        self.writable |= mask;
-        self.evicted.remove(&mask);
-        self.answered(mask);
-    }
-
-    /// R now shows these pages read-only.
-    pub fn published_read_only(&mut self, mask: PageMask) {
-        debug_assert!(self.host_valid.covers(&mask), "published means current");
-        self.mapped |= mask;
-        self.parked_read.remove(&mask);
-    }
-
-    fn answered(&mut self, mask: PageMask) {
-        self.parked_read.remove(&mask);
-        self.parked_write.remove(&mask);
-    }
-
-    /// These pages are poisoned: nobody waits for them any more.
-    pub fn poisoned(&mut self, mask: PageMask) {
-        self.answered(mask);
-        self.mapped.remove(&mask);
-        self.writable.remove(&mask);
-    }
-
-    // ── R is weakened (only under a borrow: L0) ──────────────────────────────────────────────────────────────────────────
-
-    /// R no longer shows these pages.
-    pub fn revoked(&mut self, mask: PageMask) {
-        self.mapped.remove(&mask);
-        self.writable.remove(&mask);
-    }
-
-    /// R shows these pages read-only at most.
-    pub fn protected(&mut self, mask: PageMask) {
-        self.writable.remove(&mask);
-    }
-
-    // ── home ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Device → Shared (`keep`) or Host: from now on `op` copies the pages home, and the CPU waits for it.
-    pub fn begin_home(&mut self, op: OpId, mask: PageMask, keep: bool, cause: Cause) {
-        debug_assert!(self.dirty().covers(&mask), "only pages that the device alone has go home");
-        debug_assert!(!self.held_exclusive.intersects(&mask), "two movers of one page");
-        self.host_valid |= mask;
-        if !keep {
-            self.dev_mut().valid.remove(&mask);
-        }
-        self.transfers.push(Transfer { op, mask, cause });
-        self.add_hold(Hold { op, kind: HoldKind::Exclusive, mask });
-    }
-
-    /// The device copies of `pages` go, and their frames. Returns the pages whose bytes `op`, which holds them exclusively, must
-    /// copy home. The caller has checked [`Block::can_evict`].
-    pub fn begin_evict(&mut self, op: OpId, pages: PageMask, cause: Cause) -> PageMask {
-        let dirty = self.dirty() & pages;
-        self.evicted |= self.dev().valid & pages;
-        self.host_valid |= dirty;
-        self.dev_mut().valid.remove(&pages);
-        if !dirty.is_empty() {
-            self.transfers.push(Transfer { op, mask: dirty, cause });
-        }
-        for sub in subs_of(pages, self.geometry) {
-            self.dev_mut().frames[sub as usize] = FrameIndex::NONE;
-        }
-        dirty
-    }
-
-    /// Whether the device copies of `pages` can be taken away now: nothing there is on its way home, no touch is parked, and
-    /// there is room to note it.
-    pub fn can_evict(&self, pages: PageMask) -> bool {
-        self.has_room(1)
-            && !self.moving().intersects(&pages)
-            && !(self.parked_read | self.parked_write).intersects(&pages)
-    }
-
-    // ── launches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Whether a launch can have these pages now.
-    ///
-    /// # Errors
-    /// What stands in its way.
-    pub fn launch_check(&self, masks: &LaunchMasks) -> Result<(), Conflict> {
-        let all = masks.all();
-        if self.lost.intersects(&all) {
-            return Err(Conflict::Lost);
-        }
-        let guards = |h: &&Hold| h.kind == HoldKind::Guard && h.mask.intersects(&all);
-        if let Some(hold) = self.holds.iter().find(guards) {
-            return Err(Conflict::Guarded(hold.op));
-        }
-        let closed = (self.parked_read | self.parked_write).intersects(&all);
-        if closed || self.moving().intersects(&all) || !self.has_room(3) {
-            return Err(Conflict::Wait);
-        }
-        Ok(())
-    }
-
-    /// Calls `found` with every operation that must be over, on the device, before a launch with these masks may run.
-    pub fn launch_deps(&self, masks: &LaunchMasks, mut found: impl FnMut(OpId)) {
-        let all = masks.all();
-        // A page that is copied in again while an older kernel still reads its frame is written by the device, too.
-        let exclusive = masks.exclusive() | all.minus(&self.dev().valid);
-        for hold in &self.holds {
-            let conflicts = match hold.kind {
-                HoldKind::Exclusive => hold.mask.intersects(&all),
-                HoldKind::Reading => hold.mask.intersects(&exclusive),
-                // A copy-in of the same bytes: whoever uses the frame waits for it.
-                HoldKind::InPlace => hold.mask.intersects(&all),
-                HoldKind::Guard => false,
-            };
-            if conflicts {
-                found(hold.op);
-            }
-        }
-    }
-
-    /// First step of a launch: its holds. `copy` is the operation of its copy-in; until [`Block::launch_commit`] knows what that
-    /// is, CPU writers of every page it reads wait for it.
-    pub fn launch_hold(&mut self, op: OpId, copy: OpId, masks: &LaunchMasks) {
-        if !masks.exclusive().is_empty() {
-            self.add_hold(Hold { op, kind: HoldKind::Exclusive, mask: masks.exclusive() });
-        }
-        if !masks.read.is_empty() {
-            self.add_hold(Hold { op, kind: HoldKind::Reading, mask: masks.read });
-            self.add_hold(Hold { op: copy, kind: HoldKind::InPlace, mask: masks.read });
-        }
-    }
-
-    /// Second step, once R is revoked for what it writes and protected for what it reads, and every absent page has a host
-    /// page: the new locations. Returns what must be copied or filled before the kernel runs.
-    pub fn launch_commit(&mut self, copy: OpId, masks: &LaunchMasks) -> LaunchWork {
-        debug_assert!(!self.mapped.intersects(&masks.exclusive()), "revoke before the device writes");
-        debug_assert!(!self.writable.intersects(&masks.read), "protect before the device reads");
-        let need = (masks.read | masks.write).minus(&self.dev().valid);
-        let zero = need & self.absent();
-        let copy_in = need & self.host_valid;
-        let work = LaunchWork { copy_in, zero, refault: copy_in & self.evicted };
-        self.evicted.remove(&masks.all());
-        self.host_valid |= zero & masks.read;
-        self.dev_mut().valid |= masks.all();
-        self.host_valid.remove(&masks.exclusive());
-        for hold in self.holds.iter_mut().filter(|h| h.op == copy && h.kind == HoldKind::InPlace) {
-            hold.mask = hold.mask & copy_in;
-        }
-        self.refresh_holds();
-        work
-    }
-
-    /// Takes back the holds of operations that could not be carried out.
-    pub fn abort(&mut self, ops: &[OpId]) {
-        self.holds.retain(|h| !ops.contains(&h.op));
-        self.refresh_holds();
-    }
-
-    /// Sub-block `sub` lies in `frame` from now on.
-    pub fn set_frame(&mut self, sub: u32, frame: FrameIndex) {
-        self.dev_mut().frames[sub as usize] = frame;
-    }
-
-    /// Launches without holds (see the range gate) used the frames.
-    pub fn add_uses(&mut self, uses: &Uses) {
-        self.dev_mut().uses.merge(uses);
     }
 
     // ── holds ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -603,21 +316,51 @@ impl Block {
 
     /// `op` is done or cancelled: its holds and transfers end (I3). Returns whether it had any.
     pub fn finish(&mut self, op: OpId) -> bool {
-        let before = self.holds.len() + self.transfers.len();
+        let count = |b: &Self| b.holds.len() + b.transfers.len() + b.guards.len();
+        let before = count(self);
         self.holds.retain(|h| h.op != op);
         self.transfers.retain(|t| t.op != op);
+        self.guards.retain(|(guard, _)| *guard != op);
         self.refresh_holds();
-        before != self.holds.len() + self.transfers.len()
+        before != count(self)
     }
 
-    fn holds_of(&self, kind: HoldKind) -> PageMask {
+    /// Keeps pages on the host until [`Block::finish`]: launches that name them are refused. The caller brought them home.
+    pub fn add_guard(&mut self, op: OpId, mask: PageMask) {
+        debug_assert!(self.host_valid.covers(&mask), "only pages at home are guarded");
+        self.guards.push((op, mask));
+        self.refresh_holds();
+    }
+
+    /// Whether `op` guards pages of the block.
+    pub fn is_guarded_by(&self, op: OpId) -> bool {
+        self.guards.iter().any(|(guard, _)| *guard == op)
+    }
+
+    /// Pages that operations hold with `kind`.
+    pub fn holds_of(&self, kind: HoldKind) -> PageMask {
         self.holds.iter().filter(|h| h.kind == kind).fold(PageMask::EMPTY, |all, h| all | h.mask)
     }
 
     fn refresh_holds(&mut self) {
         self.held_exclusive = self.holds_of(HoldKind::Exclusive);
         self.held_shared = self.holds_of(HoldKind::Reading) | self.holds_of(HoldKind::InPlace);
-        self.pinned = self.holds_of(HoldKind::Guard);
+        self.pinned = self.guards.iter().fold(PageMask::EMPTY, |all, (_, mask)| all | *mask);
+    }
+
+    /// The allocation is gone: no page belongs to it any more, so nothing moves for it. False, with nothing changed, if an
+    /// operation or a guard still uses the block.
+    pub fn forget(&mut self) -> bool {
+        if !self.is_idle() {
+            return false;
+        }
+        *self = Self {
+            holds: core::mem::take(&mut self.holds),
+            guards: core::mem::take(&mut self.guards),
+            transfers: core::mem::take(&mut self.transfers),
+            ..Self::new(self.geometry, PageMask::EMPTY)
+        };
+        true
     }
 
     // ── loss ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -634,6 +377,7 @@ impl Block {
         planes.frames = [FrameIndex::NONE; Self::SUBS_MAX];
         self.holds.clear();
         self.transfers.clear();
+        // A guard keeps what is left: its pages are home, so none of them is lost.
         self.refresh_holds();
         (lost, !moving.is_empty())
     }
@@ -641,8 +385,11 @@ impl Block {
 
 /// The sub-blocks that `pages` touch.
 pub fn subs_of(pages: PageMask, geometry: Geometry) -> impl Iterator<Item = u32> {
-    (0..geometry.subs_per_block()).filter(move |sub| {
-        let first = sub * geometry.pages_per_sub;
-        PageMask::range(first..first + geometry.pages_per_sub).intersects(&pages)
-    })
+    (0..geometry.subs_per_block()).filter(move |sub| pages_of_sub(*sub, geometry).intersects(&pages))
+}
+
+/// The pages of sub-block `sub`.
+pub fn pages_of_sub(sub: u32, geometry: Geometry) -> PageMask {
+    let first = sub * geometry.pages_per_sub;
+    PageMask::range(first..first + geometry.pages_per_sub)
 }

@@ -33,6 +33,7 @@
 extern crate alloc;
 
 pub mod block;
+pub mod check;
 pub mod mask;
 pub mod pagemap;
 pub mod placement;

@@ -1,6 +1,6 @@
 //! Device memory as the engine sees it: registered pagemaps, the placement over their frames, a buffer for each span.
 
-use crate::{Engine, EngineError, Ports};
+use crate::{Engine, EngineError, Op, Ports};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
@@ -30,6 +30,15 @@ pub(crate) struct Arena<P: Ports> {
 
 /// A span's buffer.
 pub(crate) type Buffer<P> = Arc<<<P as Ports>::Device as Device>::Buffer>;
+
+/// A launch's place on the device.
+pub(crate) struct Placing<P: Ports> {
+    pub(crate) plan: Plan,
+    /// One per want.
+    pub(crate) buffers: Vec<Buffer<P>>,
+    /// The operations of `plan.deps`, looked up while none of them can be over.
+    pub(crate) after: Vec<Arc<Op<P>>>,
+}
 
 /// Why frames were not given now.
 pub(crate) enum NoFrames {
@@ -156,7 +165,7 @@ impl<P: Ports> Arena<P> {
 
 impl<P: Ports> Engine<P> {
     /// Places a launch's wants; takes more device memory first, while the limit and the device allow.
-    pub(crate) fn place(&self, op: OpId, wants: &[Want]) -> Result<(Plan, Vec<Buffer<P>>), NoFrames> {
+    pub(crate) fn place(&self, op: OpId, wants: &[Want]) -> Result<Placing<P>, NoFrames> {
         let completed = *self.completed.lock();
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut arena = self.arena.lock();
@@ -213,7 +222,9 @@ impl<P: Ports> Engine<P> {
                 }
             }
         }
-        Ok((plan, buffers))
+        // Placement has not been told that they are submitted, which comes before their end: the table has them all.
+        let after = plan.deps.ops.iter().filter_map(|id| self.op(*id)).collect();
+        Ok(Placing { plan, buffers, after })
     }
 
     /// Undoes [`Engine::place`]. Buffers of the plan's new spans go; those of older ones are made again when needed.
@@ -309,9 +320,9 @@ impl<P: Ports> Engine<P> {
         };
         let until = self.exec.now() + patience.as_nanos() as u64;
         loop {
-            let seen = self.progress.epoch();
             self.evict_now(EvictGoal::Piece(first))?;
             self.flush();
+            let seen = self.progress.epoch();
             let completed = *self.completed.lock();
             let mut arena = self.arena.lock();
             arena.placement.reap(&completed);

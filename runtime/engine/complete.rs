@@ -113,7 +113,7 @@ impl<P: Ports> Engine<P> {
             zombies.iter().cloned().collect()
         };
         for range in candidates {
-            if self.is_unused(&range) {
+            if self.retire(&range) {
                 let was_there = {
                     let mut zombies = self.zombies.lock();
                     let at = zombies.iter().position(|z| Arc::ptr_eq(z, &range));
@@ -126,8 +126,9 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Whether no operation, launch or device write can still reach the range.
-    pub(crate) fn is_unused(&self, range: &RangeCell<P>) -> bool {
+    /// Takes the pages of a dropped range away for good, if no operation, launch or device write can still reach them; from
+    /// then on nothing can start to. Whether that is so.
+    pub(crate) fn retire(&self, range: &RangeCell<P>) -> bool {
         if range.quarantined.load(Ordering::Acquire) || !self.host.owned() {
             return false;
         }
@@ -139,6 +140,9 @@ impl<P: Ports> Engine<P> {
                 return false;
             }
         }
-        range.blocks.iter().all(|block| block.lock().is_idle())
+        // An import that a submission still names pins the host pages.
+        let named = range.imports.lock().pieces.iter().any(|(_, import)| Arc::strong_count(import) > 1);
+        // A dead block forgets its pages at once: what it forgot before a later one turned out busy, nobody wants.
+        !named && range.blocks.iter().all(|block| block.lock().forget())
     }
 }

@@ -1,7 +1,7 @@
 //! CPU touches: one message in, one answer out. A handler never waits: it resolves the touch now, or starts what is missing
 //! and leaves the thread parked in the kernel until the completion thread comes back to it.
 
-use crate::home::{Homeward, Taken};
+use crate::home::{Homeward, Park, Taken};
 use crate::range::RangeCell;
 use crate::stats::Counters;
 use crate::trace::TraceCause;
@@ -45,6 +45,11 @@ impl<P: Ports> Engine<P> {
                 let index = g.block_of(fault.page).0 - range.first.0;
                 let extent = range.stream.lock().extent(fault.page, g);
                 let mut block = range.blocks[index as usize].lock();
+                if range.is_dead() {
+                    // Freed between the two looks: it is reclaimed only after this lock was free once (I8).
+                    drop(block);
+                    return self.answer_stray(fault.page);
+                }
                 let parked =
                     self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);
                 drop(block);
@@ -64,9 +69,8 @@ impl<P: Ports> Engine<P> {
         let live = owner.as_ref().is_some_and(|range| !range.is_dead());
         if !live {
             Counters::add(&self.counters.faults_stray, 1);
-            if owner.is_none() {
-                space.note_stray(self.config.geometry.block_of(page));
-            }
+            // Also where a dead range still owns it: its pages may have been punched already.
+            space.note_stray(self.config.geometry.block_of(page));
             self.poison(PageRun { first: page, count: 1 });
         }
         drop(space);
@@ -105,7 +109,7 @@ impl<P: Ports> Engine<P> {
             }
             FaultAnswer::ReadWrite(mask) => {
                 if block.device_valid().intersects(&mask) {
-                    match self.take_from_gate(range, index, true) {
+                    match self.take_from_gate(range, index, Park::Yes) {
                         Taken::After(uses) => block.add_uses(&uses),
                         Taken::Deciding => {
                             block.park(page, write);
@@ -114,15 +118,17 @@ impl<P: Ports> Engine<P> {
                     }
                     block.make_host(mask);
                 }
+                self.note_touch(range, index, mask);
                 self.publish(range, index, block, mask, Access::ReadWrite);
                 false
             }
             FaultAnswer::ReadOnly(mask) => {
+                self.note_touch(range, index, mask);
                 self.publish(range, index, block, mask, Access::ReadOnly);
                 false
             }
             FaultAnswer::Home(mask) => {
-                let waits = match self.take_from_gate(range, index, true) {
+                let waits = match self.take_from_gate(range, index, Park::Yes) {
                     Taken::After(uses) => uses,
                     Taken::Deciding => {
                         block.park(page, write);
@@ -142,9 +148,15 @@ impl<P: Ports> Engine<P> {
                 true
             }
             FaultAnswer::Park(_) | FaultAnswer::ParkFull => {
-                let _ = self.take_from_gate(range, index, false);
+                let _ = self.take_from_gate(range, index, Park::No);
                 true
             }
+        }
+    }
+
+    fn note_touch(&self, range: &RangeCell<P>, index: u32, mask: PageMask) {
+        for run in mask.runs() {
+            self.note(TraceCause::Touch, self.config.geometry.bytes_of(range.run(index, &run)));
         }
     }
 
@@ -155,8 +167,7 @@ impl<P: Ports> Engine<P> {
             let mask = PageMask::range(run);
             if let Err(error) = self.host.populate(pages) {
                 eprintln!("vkhmm: no host memory for a touch of `{}`: {error}", range.label);
-                self.poison(pages);
-                block.poisoned(mask);
+                self.poison_unmapped(range, index, block, mask);
                 continue;
             }
             let bytes = self.config.geometry.bytes_of(pages);
@@ -180,17 +191,30 @@ impl<P: Ports> Engine<P> {
         for run in mask.runs() {
             let pages = range.run(index, &run);
             let mask = PageMask::range(run);
-            match self.host.publish(pages, access) {
+            let shown = self.host.publish(pages, access).or_else(|_| {
+                // A page may be poisoned from an earlier failure. Only what R does not show is cleared (L0).
+                for run in mask.minus(&block.mapped()).runs() {
+                    self.host.revoke(range.run(index, &run))?;
+                }
+                self.host.publish(pages, access)
+            });
+            match shown {
                 Ok(()) if access == Access::ReadWrite => block.published_read_write(mask),
                 Ok(()) => block.published_read_only(mask),
                 Err(error) => {
                     eprintln!("vkhmm: cannot map `{}`: {error}", range.label);
-                    self.poison(pages);
-                    block.poisoned(mask);
+                    self.poison_unmapped(range, index, block, mask);
                 }
             }
         }
         Counters::add(&self.counters.publish_ns, self.exec.now() - start);
+    }
+
+    /// Ends every touch of `mask` in SIGBUS, but for pages that R shows: there the touch was not what failed.
+    fn poison_unmapped(&self, range: &RangeCell<P>, index: u32, block: &mut Block, mask: PageMask) {
+        let unseen = mask.minus(&block.mapped());
+        unseen.runs().for_each(|run| self.poison(range.run(index, &run)));
+        block.poisoned(unseen);
     }
 
     /// Asks again about every parked touch of a block, under its lock; whoever still has to wait is parked again.

@@ -26,6 +26,15 @@ pub(crate) struct Homeward {
     pub(crate) waits: Uses,
 }
 
+/// What becomes of a touch that meets a deciding launch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Park {
+    /// It is parked, and asked about again when the launch is through.
+    Yes,
+    /// There is none, or it waits for something else; whoever asked waits for progress.
+    No,
+}
+
 /// What taking pages from the device met at the range gate.
 pub(crate) enum Taken {
     /// The bits are cleared; wait for these uses.
@@ -35,23 +44,24 @@ pub(crate) enum Taken {
 }
 
 impl<P: Ports> Engine<P> {
-    /// Closes the gate for a block whose pages leave the device, under the block's lock. With `park` the block is noted to be
-    /// asked again once no launch is deciding.
-    pub(crate) fn take_from_gate(&self, range: &RangeCell<P>, block: u32, park: bool) -> Taken {
+    /// Closes the gate for a block whose pages leave the device, under the block's lock.
+    pub(crate) fn take_from_gate(&self, range: &RangeCell<P>, block: u32, park: Park) -> Taken {
         let mut gate = range.gate.lock();
         gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });
-        if gate.deciding > 0 {
-            if park && !gate.waiting.contains(&block) {
-                gate.waiting.push(block);
-            }
-            return Taken::Deciding;
+        if gate.deciding == 0 {
+            return Taken::After(gate.uses);
         }
-        Taken::After(gate.uses)
+        gate.awaited = true;
+        if park == Park::Yes && !gate.waiting.contains(&block) {
+            gate.waiting.push(block);
+        }
+        Taken::Deciding
     }
 
     /// Tells the gate what the block is like now, under the block's lock.
     pub(crate) fn refresh_gate(&self, range: &RangeCell<P>, index: u32, block: &Block) {
-        let summary = block.summary(|op| self.is_submitted(op));
+        debug_assert_eq!(vkhmm_core::check::check(block), Ok(()), "block {index} of `{}`", range.label);
+        let summary = block.summary(|op| self.is_ordered(op));
         range.gate.lock().put(index, summary);
     }
 
@@ -91,6 +101,7 @@ impl<P: Ports> Engine<P> {
         way: Homeward,
     ) -> Arc<Op<P>> {
         let Homeward { mask, keep, cause, waits } = way;
+        let keep = keep && self.duplicates;
         let op = self.new_op(&range.label);
         op.skip_queue();
         let pieces = self.pieces(range, index, block, mask);
@@ -104,7 +115,7 @@ impl<P: Ports> Engine<P> {
         for run in mask.runs() {
             self.note(TraceCause::ToHost(cause), self.config.geometry.bytes_of(range.run(index, &run)));
         }
-        block.begin_home(op.id, mask, keep && self.duplicates, cause);
+        block.begin_home(op.id, mask, keep, cause);
         if !keep {
             block.add_uses(&waits);
         }

@@ -1,12 +1,12 @@
 //! What the host side asks: bring bytes home, hold them there, say where they are, prefetch.
 
-use crate::home::{Homeward, Taken};
+use crate::home::{Homeward, Park, Taken};
 use crate::range::RangeCell;
 use crate::{AccessKind, Argument, BindTo, Engine, EngineError, LaunchSpec, Op, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use vkhmm_core::block::{Block, Cause, Hold, HoldKind};
+use vkhmm_core::block::{Block, Cause, HoldKind};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::pagemap::{Location, PageFlags};
 use vkhmm_core::units::{ByteRange, OpId};
@@ -76,13 +76,9 @@ impl<P: Ports> Engine<P> {
                 match self.home_block(range, index, &mut block, pages, kind)? {
                     Ready::Wait => waiting = true,
                     Ready::Yes => {
-                        // The guard's hold comes with the look, under one lock, so nothing leaves in between.
-                        if let Some(op) = guard.filter(|op| block.holds().iter().all(|h| h.op != *op)) {
-                            if !block.has_room(1) {
-                                waiting = true;
-                                continue;
-                            }
-                            block.add_hold(Hold { op, kind: HoldKind::Guard, mask: pages });
+                        // The guard comes with the look, under one lock, so nothing leaves in between.
+                        if let Some(op) = guard.filter(|op| !block.is_guarded_by(*op)) {
+                            block.add_guard(op, pages);
                             self.refresh_gate(range, index, &block);
                         }
                     }
@@ -106,23 +102,27 @@ impl<P: Ports> Engine<P> {
         pages: PageMask,
         kind: GuardKind,
     ) -> Result<Ready, EngineError> {
-        let write = kind == GuardKind::Write;
-        let blocking = |h: &&Hold| {
-            h.mask.intersects(&pages)
-                && (h.kind == HoldKind::Exclusive || (write && h.kind == HoldKind::InPlace))
+        let fresh = block.absent() & pages;
+        // Where nothing can be shown read-only, a page that R does not show yet is needed as Host.
+        let must_show = self.faults_parked && !self.duplicates;
+        let host = match kind {
+            GuardKind::Write => pages,
+            GuardKind::Read if must_show => pages.minus(&block.mapped()),
+            GuardKind::Read => PageMask::EMPTY,
         };
-        if block.holds().iter().any(|h| blocking(&h)) {
+        let in_place = block.holds_of(HoldKind::InPlace);
+        let busy = block.holds_of(HoldKind::Exclusive) & pages | in_place & (host | fresh) | block.lost() & pages;
+        if !busy.is_empty() {
             return Ok(Ready::Wait);
         }
-        let fresh = block.absent() & pages;
         for run in fresh.runs() {
             self.host.populate(range.run(index, &run))?;
             block.born(PageMask::range(run));
         }
         let away = block.dirty() & pages;
-        let shared = block.device_valid() & block.host_valid() & pages;
-        if !away.is_empty() || (write && !shared.is_empty()) {
-            let waits = match self.take_from_gate(range, index, false) {
+        let shared = block.device_valid() & block.host_valid() & host;
+        if !away.is_empty() || !shared.is_empty() {
+            let waits = match self.take_from_gate(range, index, Park::No) {
                 Taken::After(uses) => uses,
                 Taken::Deciding => return Ok(Ready::Wait),
             };
@@ -135,18 +135,16 @@ impl<P: Ports> Engine<P> {
                     range,
                     index,
                     block,
-                    Homeward { mask: away, keep: !write, cause: Cause::Prefetch, waits },
+                    Homeward { mask: away, keep: kind == GuardKind::Read, cause: Cause::Prefetch, waits },
                 );
                 if !op.is_over() {
                     return Ok(Ready::Wait);
                 }
             }
-            if write {
-                block.make_host(block.device_valid() & block.host_valid() & pages);
-            }
+            block.make_host(block.device_valid() & block.host_valid() & host);
             self.refresh_gate(range, index, block);
         }
-        self.publish_home(range, index, block, pages, write);
+        self.publish_home(range, index, block, pages, kind == GuardKind::Write);
         Ok(Ready::Yes)
     }
 
@@ -163,11 +161,7 @@ impl<P: Ports> Engine<P> {
             return;
         }
         let host_only = pages.minus(&block.device_valid()).minus(&block.writable());
-        let in_place = block
-            .holds()
-            .iter()
-            .filter(|h| h.kind == HoldKind::InPlace)
-            .fold(PageMask::EMPTY, |m, h| m | h.mask);
+        let in_place = block.holds_of(HoldKind::InPlace);
         self.publish(range, index, block, host_only.minus(&in_place), Access::ReadWrite);
         if !write {
             let rest = pages.minus(&block.mapped());
@@ -223,11 +217,11 @@ impl<P: Ports> Engine<P> {
         let mut started = Vec::new();
         for (index, touched, _) in range.cut(bytes) {
             let mut block = range.blocks[index as usize].lock();
-            let away = (block.dirty() & touched).minus(&exclusive(&block));
+            let away = (block.dirty() & touched).minus(&block.holds_of(HoldKind::Exclusive));
             if away.is_empty() || !block.has_room(1) {
                 continue;
             }
-            if let Taken::After(waits) = self.take_from_gate(range, index, false) {
+            if let Taken::After(waits) = self.take_from_gate(range, index, Park::No) {
                 let op = self.start_home(
                     range,
                     index,
@@ -321,12 +315,10 @@ impl<P: Ports> Engine<P> {
             && range.cut(bytes).all(|(index, touched, _)| {
                 let block = range.blocks[index as usize].lock();
                 let pages = touched & block.used();
-                let clean = kind == GuardKind::Read || !block.device_valid().intersects(&pages);
-                block.host_valid().covers(&pages) && clean && block.is_idle()
+                let write = kind == GuardKind::Write;
+                let stores = block.device_valid() | block.holds_of(HoldKind::InPlace);
+                let busy = block.holds_of(HoldKind::Exclusive) | if write { stores } else { PageMask::EMPTY };
+                block.host_valid().minus(&busy).covers(&pages)
             })
     }
-}
-
-fn exclusive(block: &Block) -> PageMask {
-    block.holds().iter().filter(|h| h.kind == HoldKind::Exclusive).fold(PageMask::EMPTY, |m, h| m | h.mask)
 }

@@ -113,23 +113,24 @@ impl<P: Ports> Engine<P> {
             }
             self.check_interval(range, argument.bytes)?;
         }
-        Counters::add(&self.counters.launches, 1);
+        let kernel = spec.kernel.is_some();
         let op = self.new_op(&spec.label);
         let outcome = match self.try_resident(&op, spec) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(None),
             Err(spec) => self.launch_admitted(&op, spec),
         };
         if let Err(error) = outcome {
-            self.ops.lock().remove(&op.id);
-            self.counters.launches.fetch_sub(1, Ordering::Relaxed);
+            self.forget_ops(&[op.id]);
             op.set_status(OpStatus::Done);
             self.progress.notify();
             return Err(error);
         }
+        Counters::add(&self.counters.launches, u64::from(kernel));
         if self.lost.load(Ordering::Acquire) {
             op.set_status(OpStatus::Lost);
         }
-        Ok(op)
+        // A prefetch is over when its copies are.
+        Ok(outcome.ok().flatten().unwrap_or(op))
     }
 
     /// The fast path: every block named is resident, so only the gates are taken. Gives the launch back if it is not so.
@@ -137,7 +138,7 @@ impl<P: Ports> Engine<P> {
         if spec.kernel.is_none() || !self.arena.lock().is_live() {
             return Err(spec);
         }
-        let mut entered: Vec<(Arc<RangeCell<P>>, bool)> = Vec::with_capacity(spec.arguments.len());
+        let mut entered: Vec<Arc<RangeCell<P>>> = Vec::with_capacity(spec.arguments.len());
         for argument in &spec.arguments {
             let Some(range) = argument.target() else { continue };
             let block_bytes = self.config.geometry.block_bytes();
@@ -152,7 +153,7 @@ impl<P: Ports> Engine<P> {
             }
             gate.deciding += 1;
             drop(gate);
-            entered.push((Arc::clone(range), argument.access.writes()));
+            entered.push(Arc::clone(range));
         }
         let Some(bound) = self.find_spans(&spec) else {
             self.leave_gates(&entered, None);
@@ -191,24 +192,23 @@ impl<P: Ports> Engine<P> {
             .collect()
     }
 
-    /// The launch is through (its ticket is known) or goes another way: the gates count it out, and whoever parked meanwhile
-    /// is asked again.
-    fn leave_gates(&self, entered: &[(Arc<RangeCell<P>>, bool)], ticket: Option<vkhmm_core::units::Ticket>) {
-        for (range, _) in entered {
-            let waiting = {
+    /// The launch is through (its ticket is known) or goes another way: the gates count it out, and whoever met it is asked
+    /// again. Not only when the count falls to zero: with launches without end on other blocks of the range it never might.
+    fn leave_gates(&self, entered: &[Arc<RangeCell<P>>], ticket: Option<vkhmm_core::units::Ticket>) {
+        for range in entered {
+            let (waiting, awaited) = {
                 let mut gate = range.gate.lock();
                 gate.deciding = gate.deciding.saturating_sub(1);
                 if let Some(ticket) = ticket {
                     gate.uses.add(ticket);
                 }
-                if gate.deciding == 0 { core::mem::take(&mut gate.waiting) } else { Vec::new() }
+                (core::mem::take(&mut gate.waiting), core::mem::take(&mut gate.awaited))
             };
-            let others = !waiting.is_empty();
             for index in waiting {
                 let mut block = range.blocks[index as usize].lock();
                 self.resume(range, index, &mut block);
             }
-            if others || ticket.is_none() {
+            if awaited {
                 self.progress.notify();
             }
         }

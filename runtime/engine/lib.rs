@@ -266,9 +266,17 @@ impl<P: Ports> Engine<P> {
         self.ops.lock().get(&id).cloned()
     }
 
-    /// Whether all of an operation's work is in queues (or over).
-    pub(crate) fn is_submitted(&self, id: OpId) -> bool {
-        self.ops.lock().get(&id).is_none_or(|op| op.status() != OpStatus::Queued)
+    /// Whether all that an operation does comes before whatever is submitted to the compute queue from now on.
+    pub(crate) fn is_ordered(&self, id: OpId) -> bool {
+        self.ops.lock().get(&id).is_none_or(|op| op.is_ordered())
+    }
+
+    /// Operations that never were: the request was refused.
+    pub(crate) fn forget_ops(&self, ids: &[OpId]) {
+        let mut table = self.ops.lock();
+        let gone: Vec<_> = ids.iter().filter_map(|id| table.remove(id)).collect();
+        drop(table);
+        drop(gone);
     }
 
     /// Waits until `op` is over, or `timeout` has passed; submits what it needs first. Whether it is over.

@@ -59,12 +59,14 @@ impl<P: Ports> Engine<P> {
         }
         for range in &ranges {
             range.gate.lock().deciding = 0;
-            drop(core::mem::take(&mut range.imports.lock().pieces));
+            let imports = core::mem::take(&mut range.imports.lock().pieces);
+            drop(imports);
         }
         let lanes = core::mem::take(&mut self.flights.lock().lanes);
         drop(lanes);
         drop(turn);
-        drop(core::mem::take(&mut self.slots.lock().homes));
+        let homes = core::mem::take(&mut self.slots.lock().homes);
+        drop(homes);
         eprintln!(
             "vkhmm: the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
         );

@@ -50,7 +50,7 @@ impl<P: Ports> Engine<P> {
         if !self.host.owned() || range.dead.swap(true, Ordering::AcqRel) {
             return;
         }
-        if self.is_unused(range) {
+        if self.retire(range) {
             self.reclaim(range);
         } else {
             self.zombies.lock().push(Arc::clone(range));
@@ -129,7 +129,8 @@ impl<P: Ports> Engine<P> {
             first: range.first_page(blocks.start),
             count: (page(blocks.end) - page(blocks.start)) as u32,
         });
-        for hole in holes(&range.imports.lock().pieces, wanted) {
+        let missing = holes(&range.imports.lock().pieces, wanted);
+        for hole in missing {
             let mut at = hole.start;
             while at < hole.end {
                 let end = hole.end.min(at + profile.piece_bytes_max / g.block_bytes() * g.block_bytes());

@@ -4,7 +4,7 @@ use crate::Ports;
 use crate::range::RangeCell;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use vkhmm_core::units::{OpId, Ticket};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{CopyJob, Exec, Mutex, Rank};
@@ -41,6 +41,8 @@ pub struct Op<P: Ports> {
     status: AtomicU8,
     /// Pieces of work that have not landed, plus one while it is queued.
     pending: AtomicU32,
+    /// Everything it does comes before later work of the compute queue.
+    ordered: AtomicBool,
     /// Device time of its kernel in nanoseconds.
     pub(crate) elapsed_ns: Arc<AtomicU64>,
     /// Tickets of its pieces, and the blocks it holds. Lock: leaf; held for a push or a copy only.
@@ -59,6 +61,7 @@ impl<P: Ports> Op<P> {
             label,
             status: AtomicU8::new(0),
             pending: AtomicU32::new(1),
+            ordered: AtomicBool::new(false),
             elapsed_ns: Arc::new(AtomicU64::new(0)),
             inner: exec.mutex(Rank::Leaf, OpInner { uses: Uses::NONE, blocks: Vec::new() }),
         })
@@ -74,6 +77,11 @@ impl<P: Ports> Op<P> {
         }
     }
 
+    /// Device time of its kernel in nanoseconds; zero until it is over, or where the device has no clock.
+    pub fn elapsed_ns(&self) -> u64 {
+        self.elapsed_ns.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.status(), OpStatus::Done | OpStatus::Lost)
     }
@@ -87,6 +95,21 @@ impl<P: Ports> Op<P> {
             OpStatus::Lost => 3,
         };
         self.status.fetch_max(code, Ordering::AcqRel);
+    }
+
+    /// Whether later work of the compute queue comes after all that it does.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.is_over() || self.ordered.load(Ordering::Acquire)
+    }
+
+    /// See [`Op::is_ordered`].
+    pub(crate) fn set_ordered(&self) {
+        self.ordered.store(true, Ordering::Release);
+    }
+
+    /// Whoever comes after it comes after `uses`, too.
+    pub(crate) fn add_uses(&self, uses: &Uses) {
+        self.inner.lock().uses.merge(uses);
     }
 
     pub(crate) fn uses(&self) -> Uses {
@@ -117,6 +140,10 @@ impl<P: Ports> Op<P> {
         } else {
             inner.blocks.extend(blocks);
         }
+    }
+
+    pub(crate) fn blocks(&self) -> Vec<BlockRef<P>> {
+        self.inner.lock().blocks.clone()
     }
 
     pub(crate) fn take_blocks(&self) -> Vec<BlockRef<P>> {

@@ -53,7 +53,9 @@ pub(crate) struct Gate {
     pub(crate) deciding: u32,
     /// Last uses by launches that took no holds.
     pub(crate) uses: Uses,
-    /// Blocks whose parked touches wait for `deciding` to fall to zero.
+    /// Somebody who took pages from the device met a deciding launch since the last one left.
+    pub(crate) awaited: bool,
+    /// Blocks whose parked touches are asked about again when a deciding launch leaves.
     pub(crate) waiting: Vec<u32>,
 }
 
@@ -99,6 +101,7 @@ impl Gate {
             device_only: Bits::new(blocks),
             deciding: 0,
             uses: Uses::NONE,
+            awaited: false,
             waiting: Vec::with_capacity(blocks.min(64) as usize),
         }
     }

@@ -3,6 +3,9 @@
 //! Items enter in admission order and reach the queues in that order. An item that needs no staging and finds the queue empty is
 //! submitted by its caller; any other, and every later one until the queue is empty, by the submission thread.
 
+mod items;
+mod staging;
+
 use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
@@ -13,7 +16,7 @@ use core::sync::atomic::Ordering;
 use vkhmm_core::units::{ByteRange, Ticket};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{
-    BoundRange, Command, CopyJob, Device, Direction, Exec, HostMemory, Mutex, Region, Role, Signal,
+    BoundRange, Command, Device, Exec, Mutex, Region, Role, Signal,
 };
 use vkhmm_port::{Source, Submission, Target};
 
@@ -100,8 +103,13 @@ impl<P: Ports> Submit<P> {
         Self { next: [1; Uses::TIMELINES_MAX], batch: None, queue: VecDeque::new(), busy: false }
     }
 
+    /// Whether every admitted item is submitted.
+    pub(crate) fn has_no_queue(&self) -> bool {
+        self.queue.is_empty() && !self.busy
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && !self.busy && self.batch.is_none()
+        self.has_no_queue() && self.batch.is_none()
     }
 
     /// Everything that has not reached a queue, for the caller to drop without the lock (after loss).
@@ -142,7 +150,8 @@ impl<P: Ports> Slots<P> {
             free_in: (0..slots).collect(),
             free_out: (0..slots).collect(),
             homes: VecDeque::new(),
-            for_faults: (slots as usize / 4).max(1),
+            // One slot alone is shared: an eviction must get it, too.
+            for_faults: (slots as usize / 4).max(1).min((slots as usize).saturating_sub(1)),
         }
     }
 
@@ -271,7 +280,7 @@ impl<P: Ports> Engine<P> {
         dispatch: Dispatch<P::Device>,
     ) -> Result<Ticket, Dispatch<P::Device>> {
         let mut submit = self.submit.lock();
-        if submit.busy || !submit.queue.is_empty() {
+        if !submit.has_no_queue() {
             return Err(dispatch);
         }
         self.record_dispatch(&mut submit, op, Uses::NONE, dispatch);
@@ -279,286 +288,6 @@ impl<P: Ports> Engine<P> {
         let uses = op.uses();
         let ticket = uses.iter().next().expect("a recorded launch has its ticket");
         Ok(ticket)
-    }
-
-    // ── items ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Takes an admitted item: submits it here and now if it needs no staging and nothing is before it, else queues it.
-    pub(crate) fn put(&self, item: Item<P>) {
-        let mut submit = self.submit.lock();
-        if submit.busy || !submit.queue.is_empty() || item.is_staged() {
-            submit.queue.push_back(item);
-            drop(submit);
-            self.work.notify();
-            return;
-        }
-        let ops = self.process_direct(&mut submit, item);
-        drop(submit);
-        self.after_submit(&ops);
-    }
-
-    /// Everything of the item is in queues: its frames and operations say so.
-    fn after_submit(&self, ops: &[Arc<Op<P>>; 3]) {
-        for op in ops {
-            op.set_status(OpStatus::Submitted);
-        }
-        let uses = ops[0].uses();
-        {
-            let mut all = uses;
-            ops.iter().for_each(|op| all.merge(&op.uses()));
-            self.arena.lock().submitted(ops[0].id, all);
-        }
-        for op in ops {
-            if op.land_piece() {
-                self.finish(op);
-            }
-        }
-        self.progress.notify();
-    }
-
-    fn waits_of(&self, item: &Item<P>) -> Uses {
-        let mut waits = item.waits;
-        for op in &item.after {
-            waits.merge(&op.uses());
-        }
-        waits
-    }
-
-    /// Items whose bytes go straight between A and the device (or that copy nothing).
-    fn process_direct(&self, submit: &mut Submit<P>, item: Item<P>) -> [Arc<Op<P>>; 3] {
-        let mut waits = self.waits_of(&item);
-        let profile = self.device.profile();
-        let bytes = item.copies_bytes();
-        Counters::add(&self.counters.path_import_bytes, pieces_bytes(&item.outs) + pieces_bytes(&item.ins));
-        let one_queue = profile.timeline(Role::CopyIn) == profile.timeline(Role::Compute)
-            && profile.timeline(Role::CopyOut) == profile.timeline(Role::Compute);
-        let (outs, ins) = (import_copies(profile.regions_max, &item.outs, true), self.inward(&item));
-        if bytes <= profile.inline_copy_bytes || one_queue {
-            let copies = !outs.is_empty() || !ins.is_empty();
-            if copies {
-                let batch = self.open_batch(submit);
-                batch.waits.merge(&without(waits, profile.timeline(Role::Compute)));
-                for group in [outs, ins] {
-                    batch.barrier(&self.counters);
-                    batch.commands.extend(group);
-                }
-                batch.barrier(&self.counters);
-                let ticket = batch.ticket;
-                for op in [&item.copy, &item.evict] {
-                    self.fly(Flight::of(ticket, op));
-                }
-            }
-        } else {
-            if !outs.is_empty() {
-                let evict = Arc::clone(&item.evict);
-                waits.add(self.submit_locked(submit, Role::CopyOut, waits, outs, |t| Flight::of(t, &evict)));
-            }
-            if !ins.is_empty() {
-                let copy = Arc::clone(&item.copy);
-                waits.add(self.submit_locked(submit, Role::CopyIn, waits, ins, |t| Flight::of(t, &copy)));
-            }
-        }
-        if let Some(dispatch) = item.dispatch {
-            self.record_dispatch(submit, &item.op, waits, dispatch);
-        }
-        [item.op, item.copy, item.evict]
-    }
-
-    /// Moves, then fills and copies in: commands in order, with the barrier that separates reading old frames from writing.
-    fn inward(&self, item: &Item<P>) -> Vec<Command<P::Device>> {
-        let regions_max = self.device.profile().regions_max as usize;
-        let mut commands = Vec::new();
-        for regions in item.moves.chunks(regions_max) {
-            commands.push(Command::Move { regions: regions.to_vec() });
-        }
-        let writes = !item.fills.is_empty() || !item.ins.is_empty();
-        if writes && !commands.is_empty() {
-            commands.push(Command::Barrier);
-            Counters::add(&self.counters.barriers, 1);
-        }
-        for &(device_offset, bytes) in &item.fills {
-            commands.push(Command::Fill { device_offset, bytes, word: 0 });
-        }
-        commands.extend(import_copies(self.device.profile().regions_max, &item.ins, false));
-        commands
-    }
-
-    // ── the submission thread ────────────────────────────────────────────────────────────────────────────────────────────
-
-    pub(crate) fn submit_loop(&self) {
-        loop {
-            let seen = self.work.epoch();
-            let mut submit = self.submit.lock();
-            if let Some(item) = submit.queue.pop_front() {
-                submit.busy = true;
-                drop(submit);
-                self.process_staged(item);
-                self.submit.lock().busy = false;
-                self.progress.notify();
-                continue;
-            }
-            let age = submit.batch.as_ref().map(|b| self.exec.now() - b.opened_ns);
-            let limit = self.config.batch_age.as_nanos() as u64;
-            let wait = match age {
-                Some(age) if age >= limit => {
-                    self.flush_locked(&mut submit);
-                    None
-                }
-                Some(age) => Some(core::time::Duration::from_nanos(limit - age)),
-                None => None,
-            };
-            drop(submit);
-            if self.stopping.load(Ordering::Acquire) && self.ops_are_over() {
-                return;
-            }
-            let idle = core::time::Duration::from_millis(if self.stopping.load(Ordering::Acquire) {
-                5
-            } else {
-                10_000
-            });
-            self.work.wait(seen, Some(wait.unwrap_or(idle)));
-        }
-    }
-
-    /// An item in order, with whatever staging it needs. May wait for slots, which the completion thread frees.
-    fn process_staged(&self, mut item: Item<P>) {
-        let staged = item.is_staged();
-        if !staged {
-            let mut submit = self.submit.lock();
-            let ops = self.process_direct(&mut submit, item);
-            drop(submit);
-            self.after_submit(&ops);
-            return;
-        }
-        let mut waits = self.waits_of(&item);
-        for piece in core::mem::take(&mut item.outs) {
-            waits.add(self.stage_out(&item.evict, piece, waits));
-        }
-        let ins = core::mem::take(&mut item.ins);
-        let inward = self.inward(&item);
-        if !inward.is_empty() {
-            let copy = Arc::clone(&item.copy);
-            let mut submit = self.submit.lock();
-            waits.add(self.submit_locked(&mut submit, Role::CopyIn, waits, inward, |t| Flight::of(t, &copy)));
-        }
-        let mut rest = ins.into_iter().peekable();
-        let mut landed = waits;
-        while rest.peek().is_some() {
-            let slots = self.wait_slots_in();
-            if slots.is_empty() {
-                break;
-            }
-            let mut chunk: Vec<(u32, Piece<P::Device>)> = Vec::with_capacity(slots.len());
-            let mut spare = slots.into_iter();
-            for (slot, piece) in spare.by_ref().zip(rest.by_ref()) {
-                chunk.push((slot, piece));
-            }
-            self.slots.lock().free_in.extend(spare);
-            landed.add(self.stage_in(&item.copy, chunk, waits));
-        }
-        waits = landed;
-        let mut submit = self.submit.lock();
-        if let Some(dispatch) = item.dispatch.take() {
-            self.record_dispatch(&mut submit, &item.op, waits, dispatch);
-        }
-        drop(submit);
-        self.after_submit(&[item.op, item.copy, item.evict]);
-    }
-
-    fn stage_out(&self, op: &Arc<Op<P>>, piece: Piece<P::Device>, waits: Uses) -> Ticket {
-        let slot = self.wait_slot_out();
-        let mut submit = self.submit.lock();
-        self.stage_out_locked(&mut submit, op, core::slice::from_ref(&piece), waits, slot)
-    }
-
-    /// Copies `pieces` (together at most a slot long) to `slot`; the completion thread takes them to A.
-    pub(crate) fn stage_out_locked(
-        &self,
-        submit: &mut Submit<P>,
-        op: &Arc<Op<P>>,
-        pieces: &[Piece<P::Device>],
-        waits: Uses,
-        slot: u32,
-    ) -> Ticket {
-        let view = self.device.slot(Direction::Out, slot);
-        let mut at = 0;
-        let mut regions = Vec::with_capacity(pieces.len());
-        let mut drain = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            regions.push(Region { host_offset: at, device_offset: piece.device, bytes: piece.bytes });
-            let to = self.host.alias(ByteRange { start: piece.host, end: piece.host + piece.bytes });
-            drain.push(CopyJob { from: view.slice(at as usize, piece.bytes as usize), to });
-            at += piece.bytes;
-        }
-        Counters::add(&self.counters.path_staging_bytes, at);
-        let regions_max = self.device.profile().regions_max as usize;
-        let commands = regions
-            .chunks(regions_max)
-            .map(|r| Command::CopyOut { target: Target::Slot(slot), regions: r.to_vec() })
-            .collect();
-        self.submit_locked(submit, Role::CopyOut, waits, commands, |ticket| Flight {
-            ticket,
-            op: Some(Arc::clone(op)),
-            drain,
-            slots_in: Vec::new(),
-            slots_out: alloc::vec![slot],
-        })
-    }
-
-    fn stage_in(&self, op: &Arc<Op<P>>, chunk: Vec<(u32, Piece<P::Device>)>, waits: Uses) -> Ticket {
-        let mut jobs = Vec::with_capacity(chunk.len());
-        let mut commands = Vec::with_capacity(chunk.len());
-        let mut slots_in = Vec::with_capacity(chunk.len());
-        for (slot, piece) in &chunk {
-            let from = self.host.alias(ByteRange { start: piece.host, end: piece.host + piece.bytes });
-            jobs.push(CopyJob {
-                from,
-                to: self.device.slot(Direction::In, *slot).slice(0, piece.bytes as usize),
-            });
-            let region = Region { host_offset: 0, device_offset: piece.device, bytes: piece.bytes };
-            commands.push(Command::CopyIn { source: Source::Slot(*slot), regions: alloc::vec![region] });
-            slots_in.push(*slot);
-            Counters::add(&self.counters.path_staging_bytes, piece.bytes);
-        }
-        self.exec.copy(&jobs);
-        let mut submit = self.submit.lock();
-        self.submit_locked(&mut submit, Role::CopyIn, waits, commands, |ticket| Flight {
-            ticket,
-            op: Some(Arc::clone(op)),
-            drain: Vec::new(),
-            slots_in,
-            slots_out: Vec::new(),
-        })
-    }
-
-    /// All inward slots that are free, at least one; none once the device is lost.
-    fn wait_slots_in(&self) -> Vec<u32> {
-        loop {
-            let seen = self.progress.epoch();
-            let slots = core::mem::take(&mut self.slots.lock().free_in);
-            if !slots.is_empty() || self.lost.load(Ordering::Acquire) {
-                return slots;
-            }
-            self.progress.wait(seen, None);
-        }
-    }
-
-    /// An outward slot; slot 0 once the device is lost, when nothing is written to it any more.
-    fn wait_slot_out(&self) -> u32 {
-        loop {
-            let seen = self.progress.epoch();
-            if let Some(slot) = self.slots.lock().take_for_eviction() {
-                return slot;
-            }
-            if self.lost.load(Ordering::Acquire) {
-                return 0;
-            }
-            self.progress.wait(seen, None);
-        }
-    }
-
-    pub(crate) fn ops_are_over(&self) -> bool {
-        self.submit.lock().is_empty() && self.flights.lock().lanes.iter().all(VecDeque::is_empty)
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Owner {
 
 // SAFETY: the page is only accessed as an atomic, and stays mapped until drop.
 unsafe impl Send for Owner {}
-// SAFETY: as above.
+// SAFETY: every access through a shared reference is an atomic load or store.
 unsafe impl Sync for Owner {}
 
 impl Owner {

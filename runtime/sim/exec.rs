@@ -68,7 +68,7 @@ pub struct SimMutex<T> {
     world: Arc<World>,
     id: usize,
     rank: Rank,
-    /// Never contended: the world decides first who may take it.
+    /// Lock: owns the value · never contended, as the world decides first who may take it.
     value: Mutex<T>,
 }
 

@@ -17,6 +17,7 @@
 mod exec;
 mod ports;
 mod random;
+pub mod smoke;
 mod state;
 mod world;
 

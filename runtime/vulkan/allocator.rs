@@ -90,15 +90,22 @@ impl DeviceMemory {
         debug_assert!(freed.is_ok(), "an allocation of another allocator");
     }
 
-    /// The first `bytes` of an allocation as the CPU sees them; `None` if its memory is not HOST_VISIBLE.
-    pub(crate) fn view(&self, allocation: &Allocation, bytes: u64) -> Option<HostView> {
+    /// `bytes` of an allocation from `skip` on as the CPU sees them; `None` if its memory is not HOST_VISIBLE.
+    pub(crate) fn view(&self, allocation: &Allocation, skip: u64, bytes: u64) -> Option<HostView> {
         let start: NonNull<u8> = allocation.mapped_ptr()?.cast();
-        assert!(bytes <= allocation.size(), "a view longer than its allocation");
+        assert!(skip + bytes <= allocation.size(), "a view longer than its allocation");
         // SAFETY: RawBytes::new: gpu-allocator maps HOST_VISIBLE memory for as long as it exists, the owner of the view frees
         // the allocation after its last use, and nobody makes a reference to mapped memory.
-        let raw = unsafe { RawBytes::new(start, bytes as usize) };
+        let raw =
+            unsafe { RawBytes::new(start, (skip + bytes) as usize) }.slice(skip as usize, bytes as usize);
         // SAFETY: `memory()`: the handle is only used to flush and invalidate while the allocation exists.
         let memory = unsafe { allocation.memory() };
-        Some(HostView::new(&self.ctx, memory, allocation.offset(), raw, allocation.memory_properties()))
+        Some(HostView::new(
+            &self.ctx,
+            memory,
+            allocation.offset() + skip,
+            raw,
+            allocation.memory_properties(),
+        ))
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Dispatcher<'a> {
             }
         }
         self.tick();
-        // SAFETY: as above.
+        // SAFETY: vkCmdDispatch: the command buffer is being recorded, pipeline and descriptors were bound just above.
         unsafe { device.cmd_dispatch(cmd, groups[0], groups[1], groups[2]) };
         self.tick();
         if self.queries.is_some() {

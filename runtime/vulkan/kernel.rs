@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::error::KernelError;
 use crate::reflect::{LocalSize, Reflection, reflect};
 use ash::vk;
+use core::fmt;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -195,6 +196,12 @@ impl VulkanKernel {
         let pipelines = made.map_err(|(_, e)| self.ctx.failed(OPERATION, 0, e))?;
         self.pipeline = pipelines[0];
         Ok(())
+    }
+}
+
+impl fmt::Debug for VulkanKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VulkanKernel").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

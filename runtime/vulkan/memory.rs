@@ -5,7 +5,7 @@ use crate::allocator::DeviceMemory;
 use crate::context::Context;
 use crate::error::{OpenError, refused};
 use crate::kind::ArenaType;
-use crate::visibility::HostView;
+use crate::visibility::{HostView, VIEW_ALIGNMENT};
 use ash::vk;
 use gpu_allocator::vulkan::Allocation;
 use std::collections::BTreeMap;
@@ -53,6 +53,8 @@ struct Piece {
     count: u32,
     buffer: vk::Buffer,
     allocation: Allocation,
+    /// Where the first frame starts in the allocation.
+    skew: u64,
     /// Only where the kind of memory lets the CPU touch it.
     view: Option<HostView>,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Arena {
     pub(crate) kind: ArenaType,
     /// What a span's buffer may need beyond its last byte.
     slack: u64,
+    /// What places of buffers and host views in their memory must be multiples of.
+    grain: u64,
 }
 
 /// What the driver demands of buffers over managed memory.
@@ -84,6 +88,7 @@ pub(crate) struct Demands {
     /// The memory types that they may be bound to.
     pub(crate) types: u32,
     slack: u64,
+    grain: u64,
 }
 
 impl Demands {
@@ -99,7 +104,8 @@ impl Demands {
         if FRAME_BYTES % requirements.alignment != 0 {
             return Err(OpenError::FrameAlignment { alignment: requirements.alignment, frame: FRAME_BYTES });
         }
-        Ok(Self { types: requirements.memory_type_bits, slack: requirements.size - FRAME_BYTES })
+        let grain = requirements.alignment.max(ctx.physical.limits.non_coherent_atom_size);
+        Ok(Self { types: requirements.memory_type_bits, slack: requirements.size - FRAME_BYTES, grain })
     }
 }
 
@@ -111,7 +117,14 @@ impl Arena {
             memory: Arc::clone(memory),
             kind,
             slack: demands.slack,
+            grain: demands.grain,
         }
+    }
+
+    /// What a piece takes of device memory beyond its frames: room for spans' buffers at its end, and a frame, because the
+    /// pagemap gateway wants pieces on a frame's boundary and drivers align memory to less.
+    pub(crate) fn overhead(&self) -> u64 {
+        (self.slack + FRAME_BYTES).next_multiple_of(VIEW_ALIGNMENT)
     }
 
     /// Bytes in all pieces.
@@ -139,17 +152,56 @@ impl Arena {
         }
         let buffer = ctx.new_buffer(OPERATION, bytes, usage(), false)?;
         let allocation =
-            self.memory.bind_new(OPERATION, buffer, self.kind.index, self.slack).inspect_err(|_| {
+            self.memory.bind_new(OPERATION, buffer, self.kind.index, self.overhead()).inspect_err(|_| {
                 // SAFETY: vkDestroyBuffer of a buffer just made and never used.
                 unsafe { ctx.device.destroy_buffer(buffer, None) }
             })?;
+        let skew = ctx.buffer_address(buffer).wrapping_neg() % FRAME_BYTES;
+        let moved =
+            if skew == 0 { Ok(buffer) } else { self.rebind(OPERATION, buffer, &allocation, skew, bytes) };
+        let buffer = match moved {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                self.memory.free(allocation);
+                return Err(error);
+            }
+        };
         let address = ctx.buffer_address(buffer);
         let touchable = self.kind.kind != MemoryKind::DevicePrivate;
-        let view = if touchable { self.memory.view(&allocation, bytes) } else { None };
+        let view = if touchable { self.memory.view(&allocation, skew, bytes) } else { None };
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
-        pieces.insert(first.0, Piece { count, buffer, allocation, view });
+        pieces.insert(first.0, Piece { count, buffer, allocation, skew, view });
         self.taken.fetch_add(bytes, Ordering::AcqRel);
         Ok(address)
+    }
+
+    /// Replaces a fresh piece's buffer by one that starts `skew` bytes into its memory. On failure there is no buffer.
+    fn rebind(
+        &self,
+        operation: &'static str,
+        old: vk::Buffer,
+        allocation: &Allocation,
+        skew: u64,
+        bytes: u64,
+    ) -> Result<vk::Buffer, DeviceError> {
+        let ctx = &self.memory.ctx;
+        // SAFETY: vkDestroyBuffer of a buffer that nothing has used.
+        unsafe { ctx.device.destroy_buffer(old, None) };
+        if skew % self.grain != 0 {
+            let message =
+                format!("memory starts {skew} bytes before a frame, in units of {} bytes", self.grain);
+            return Err(refused(operation, message));
+        }
+        let buffer = ctx.new_buffer(operation, bytes, usage(), false)?;
+        // SAFETY: vkBindBufferMemory: the memory exists, takes such buffers (`bind_new` checked an equal one), and is a frame
+        // longer than needed (`overhead`); `skew` is less than a frame and a multiple of the alignment (checked above).
+        let bound =
+            unsafe { ctx.device.bind_buffer_memory(buffer, allocation.memory(), allocation.offset() + skew) };
+        bound.map(|()| buffer).map_err(|e| {
+            // SAFETY: vkDestroyBuffer of a buffer never used.
+            unsafe { ctx.device.destroy_buffer(buffer, None) };
+            ctx.failed(operation, bytes, e)
+        })
     }
 
     /// Gives the piece at `first` back.
@@ -181,7 +233,7 @@ impl Arena {
             return Err(refused(OPERATION, format!("frames {}+{} lie in no piece", run.first.0, run.count)));
         };
         let handle = ctx.new_buffer(OPERATION, bytes, usage(), false)?;
-        let offset = piece.allocation.offset() + u64::from(run.first.0 - at) * FRAME_BYTES;
+        let offset = piece.allocation.offset() + piece.skew + u64::from(run.first.0 - at) * FRAME_BYTES;
         // SAFETY: vkBindBufferMemory: the memory exists (read lock), is not dedicated to another buffer (`bind_new`), is of a
         // type that such buffers take, aligned (`Demands::query`) and long enough (`slack`).
         let bound = unsafe { ctx.device.bind_buffer_memory(handle, piece.allocation.memory(), offset) };
@@ -228,6 +280,10 @@ impl Arena {
         // SAFETY: vkGetPhysicalDeviceMemoryProperties2: VK_EXT_memory_budget is on (checked above).
         unsafe { ctx.instance.raw.get_physical_device_memory_properties2(ctx.physical.handle, &mut query) };
         let heap = ctx.physical.memory.memory_types[self.kind.index as usize].heap_index as usize;
+        // Zero is not a budget (VkPhysicalDeviceMemoryBudgetPropertiesEXT: it must be above zero): nobody knows.
+        if budget.heap_budget[heap] == 0 {
+            return None;
+        }
         let elsewhere = budget.heap_usage[heap].saturating_sub(self.taken());
         Some(budget.heap_budget[heap].saturating_sub(elsewhere))
     }

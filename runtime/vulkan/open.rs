@@ -134,14 +134,16 @@ fn profile(
     let limits = &ctx.physical.limits;
     let heap = arena.kind.heap_bytes;
     let available = arena.budget().unwrap_or(heap).min(heap);
-    let piece = ctx.physical.allocation_bytes_max.min(ctx.physical.buffer_bytes_max).min(heap);
+    let longest = ctx.physical.allocation_bytes_max.min(ctx.physical.buffer_bytes_max).min(heap);
+    let piece = longest.saturating_sub(arena.overhead());
     DeviceProfile {
         name: ctx.physical.name.clone(),
         memory: arena.kind.profile(),
         timelines: plan.roles.map(|place| Timeline(place as u8)),
         timeline_count: plan.queues.len() as u8,
         limit_bytes_default: (available / 10 * 9) / BLOCK_BYTES * BLOCK_BYTES,
-        piece_bytes_max: piece / BLOCK_BYTES * BLOCK_BYTES,
+        // A frame less: `Arena::grow` takes one more than asked for.
+        piece_bytes_max: (piece - FRAME_BYTES) / BLOCK_BYTES * BLOCK_BYTES,
         staging: staging.profile(),
         import,
         regions_max: config.switches.regions_max.unwrap_or(REGIONS_MAX).clamp(1, REGIONS_MAX),

@@ -86,9 +86,9 @@ impl Physical {
             driver.driver_info_as_c_str().unwrap_or(c"").to_string_lossy(),
             version_words(self.api)
         );
-        self.allocation_bytes_max = maintenance3.max_memory_allocation_size;
+        self.allocation_bytes_max = or_unlimited(maintenance3.max_memory_allocation_size);
         if self.api >= vk::API_VERSION_1_3 {
-            self.buffer_bytes_max = maintenance4.max_buffer_size;
+            self.buffer_bytes_max = or_unlimited(maintenance4.max_buffer_size);
             if subgroup.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE) {
                 self.subgroup_sizes = (subgroup.min_subgroup_size, subgroup.max_subgroup_size);
             }
@@ -118,4 +118,9 @@ impl Physical {
             _ => "other",
         }
     }
+}
+
+/// The "Required Limits" of the Vulkan specification put these at 1 GiB at least; zero is a driver that does not say.
+fn or_unlimited(bytes: u64) -> u64 {
+    if bytes == 0 { u64::MAX } else { bytes }
 }

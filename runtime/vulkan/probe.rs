@@ -1,5 +1,5 @@
 //! The import probe: only a driver that imports the caller's own memory, copies both ways and leaves the right bytes is
-//! trusted with imports. It runs on a command buffer and a fence of its own, so no timeline moves.
+//! trusted with imports. It runs on a command buffer of its own and waits for the queue, so no timeline moves.
 
 use crate::context::Context;
 use crate::error::refused;
@@ -15,8 +15,6 @@ use vkhmm_port::{DeviceError, RawBytes};
 const OPERATION: &str = "probe the import of host memory";
 /// Bytes that are copied each way at most.
 const HALF_BYTES: usize = 1 << 20;
-/// How long the copies may take, in nanoseconds.
-const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Imports `host`, copies its first half to the device and from there to its second half, and compares. `host` is zero
 /// afterwards. An error says why imports cannot be used; loss of the device is one of them.
@@ -43,17 +41,11 @@ pub(crate) fn import(
     let copied = arena
         .place(OPERATION, 0, half as u64)
         .and_then(|place| there_and_back(ctx, queue, import.buffer, place.buffer, half as u64));
-    if !ctx.is_gone() {
-        // The piece goes back; after a failed wait the copies may still run, so the queue is waited for first.
-        let _guard = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: vkQueueWaitIdle: the queue is ours and locked.
-        let _ = unsafe { ctx.device.queue_wait_idle(queue.handle) };
-    }
     arena.shrink(FrameIndex(0));
     drop(import);
-    copied?;
     let back = host.slice(half, half).to_vec();
     host.fill(0);
+    copied?;
     if back != pattern {
         let wrong = back.iter().zip(&pattern).filter(|(a, b)| a != b).count();
         return Err(refused(OPERATION, format!("{wrong} of {half} bytes came back different")));
@@ -83,24 +75,15 @@ fn there_and_back(
     };
     let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
     let submit = [vk::SubmitInfo2::default().command_buffer_infos(&commands)];
-    // SAFETY: vkCreateFence has no conditions beyond a valid device.
-    let fence = unsafe { ctx.device.create_fence(&vk::FenceCreateInfo::default(), None) }
-        .map_err(|e| ctx.failed(OPERATION, half, e))?;
     let result = ended.and_then(|()| {
         let _guard = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: vkQueueSubmit2: the queue is locked, the command buffer is executable, the fence is fresh.
-        unsafe { (ctx.sync2.submit)(queue.handle, 1, submit.as_ptr(), fence) }.result()
+        // SAFETY: vkQueueSubmit2, vkQueueWaitIdle: the queue is locked, the command buffer is executable and fresh. A wait that
+        // fails means loss of the device, so nothing runs after it in any case.
+        unsafe {
+            (ctx.sync2.submit)(queue.handle, 1, submit.as_ptr(), vk::Fence::null()).result()?;
+            ctx.device.queue_wait_idle(queue.handle)
+        }
     });
-    let result = result.and_then(|()| {
-        // SAFETY: vkWaitForFences: the fence was submitted above.
-        unsafe { ctx.device.wait_for_fences(&[fence], true, PATIENCE_NS) }
-    });
-    if result == Err(vk::Result::TIMEOUT) && !ctx.is_gone() {
-        // SAFETY: vkDeviceWaitIdle: this runs while the device is opened, so no other thread uses a queue.
-        let _ = unsafe { ctx.device.device_wait_idle() };
-    }
-    // SAFETY: vkDestroyFence: waited for, never submitted, or the device is idle or gone.
-    unsafe { ctx.device.destroy_fence(fence, None) };
     queue.recycler.give(recording);
     result.map_err(|e| ctx.failed(OPERATION, half, e))
 }

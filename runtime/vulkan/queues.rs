@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::driver;
 use crate::recycle::Recycler;
 use ash::vk;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
 use vkhmm_core::uses::Uses;
@@ -116,18 +116,18 @@ pub(crate) struct Queue {
     pub(crate) timestamp_mask: u64,
     pub(crate) submitting: Mutex<Submitting>,
     pub(crate) recycler: Recycler,
+    /// The last ticket given to the driver; changed under `submitting`.
+    pub(crate) signalled: AtomicU64,
     /// The largest value that `completed` or `wait` told anyone.
     pub(crate) reported: AtomicU64,
     ctx: Arc<Context>,
 }
 
-/// What a queue has waited for and signalled.
+/// What a queue has waited for.
 #[derive(Default)]
 pub(crate) struct Submitting {
     /// The last value of every other timeline that this queue waited for: what happened before is visible to it.
     pub(crate) waited: Uses,
-    /// The last ticket given to the driver.
-    pub(crate) signalled: u64,
 }
 
 impl Queue {
@@ -151,6 +151,7 @@ impl Queue {
             timestamp_mask: if bits >= 64 { u64::MAX } else { (1_u64 << bits) - 1 },
             submitting: Mutex::default(),
             recycler: Recycler::new(Arc::clone(ctx), family),
+            signalled: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             ctx: Arc::clone(ctx),
         })
@@ -161,6 +162,10 @@ impl Queue {
         // SAFETY: vkGetSemaphoreCounterValue: the semaphore is a timeline of this device and lives as long as `self`.
         let value = unsafe { self.ctx.device.get_semaphore_counter_value(self.semaphore) }
             .map_err(|e| self.ctx.failed("read a timeline", 0, e))?;
+        if value > self.signalled.load(Ordering::Acquire) {
+            // Nobody signals but us. Drivers jump to the end of the timeline when they lose the device.
+            return Err(self.ctx.failed("read a timeline", 0, vk::Result::ERROR_DEVICE_LOST));
+        }
         Ok(value)
     }
 }

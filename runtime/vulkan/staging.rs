@@ -40,7 +40,7 @@ impl Ring {
         };
         let index = index.ok_or_else(|| refused(OPERATION, "no memory type is host-visible"))?;
         let allocation = memory.bind_new(OPERATION, buffer, index, 0)?;
-        ring.view = memory.view(&allocation, bytes);
+        ring.view = memory.view(&allocation, 0, bytes);
         ring.allocation = Some(allocation);
         Ok(ring)
     }

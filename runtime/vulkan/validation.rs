@@ -60,6 +60,9 @@ impl Shared {
 }
 
 /// The callback of VK_EXT_debug_utils.
+///
+/// # Safety
+/// Called by the layer only, with `user` as given to `messenger` and `data` valid for the call.
 unsafe extern "system" fn on_message(
     _severity: vk::DebugUtilsMessageSeverityFlagsEXT,
     _types: vk::DebugUtilsMessageTypeFlagsEXT,

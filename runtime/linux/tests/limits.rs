@@ -193,3 +193,42 @@ fn freed_pages_are_given_back() {
         assert!(round <= 100 || resident_bytes() < most, "round {round}: {} bytes", resident_bytes());
     }
 }
+
+/// The flags of the mapping that starts at or holds `address`, as /proc/self/smaps abbreviates them.
+fn mapping_flags(address: usize) -> String {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").expect("proc");
+    let mut inside = false;
+    for line in smaps.lines() {
+        let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let bounds = bounds.and_then(|(from, to)| {
+            Some(usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?)
+        });
+        if let Some(bounds) = bounds {
+            inside = bounds.contains(&address);
+        } else if inside && line.starts_with("VmFlags:") {
+            return line.to_owned() + " ";
+        }
+    }
+    panic!("nothing is mapped at {address:#x}");
+}
+
+#[test]
+fn both_views_stay_out_of_children_and_dumps() {
+    for dump in [false, true] {
+        let memory = try_open(Config { dump, ..SMALL }).expect("something works");
+        let last = memory.host.profile().reservation_bytes - 1;
+        for at in [0, last] {
+            let alias = memory.host.alias((at..at + 1).into()).as_ptr() as usize;
+            for address in [memory.host.base() + at as usize, alias] {
+                let flags = mapping_flags(address);
+                assert!(flags.contains(" dc "), "not copied into a child: {flags}");
+                assert!(
+                    flags.contains(" nh ")
+                        || !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists()
+                );
+                assert_eq!(flags.contains(" dd "), !dump, "not dumped: {flags}");
+                assert!(flags.contains(" rd wr "), "accessible: {flags}");
+            }
+        }
+    }
+}

@@ -39,7 +39,7 @@ fn pread(fd: RawFd, memory: &Memory, page: u64, len: usize) -> Result<usize, i32
 
 fn pwrite(fd: RawFd, memory: &Memory, page: u64, len: usize) -> Result<usize, i32> {
     let from = core::ptr::with_exposed_provenance::<c_void>(memory.address(page, 0));
-    // SAFETY: as above.
+    // SAFETY: pwrite(2) only reads `len` bytes of the reservation, which stays mapped; absent pages fail or park.
     result(unsafe { libc::pwrite(fd, from, len, 0) })
 }
 

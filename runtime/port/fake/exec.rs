@@ -103,7 +103,7 @@ impl Exec for FakeExec {
     }
 }
 
-/// Lock of [`FakeExec`].
+/// Lock of [`FakeExec`]: owns the value · blocks on its holder · what may be taken under it is checked by rank.
 pub struct FakeMutex<T> {
     rank: Rank,
     value: Mutex<T>,
@@ -151,6 +151,7 @@ impl<T> DerefMut for FakeGuard<'_, T> {
 
 /// Event count of [`FakeExec`].
 pub struct FakeSignal {
+    /// Lock: owns the number · blocks on `passed` alone.
     epoch: Mutex<u32>,
     passed: Condvar,
 }

@@ -188,6 +188,11 @@ impl<X: Exec> FakeHost<X> {
         locked(&self.shared.state).pages[page.0 as usize].populated
     }
 
+    /// How many pages have a host page right now.
+    pub fn populated_pages(&self) -> u64 {
+        locked(&self.shared.state).populated
+    }
+
     /// Makes `page` absent in R and wakes nobody, as the kernel may at any time (reclaim, splitting of huge pages).
     pub fn zap(&self, page: PageIndex) {
         locked(&self.shared.state).pages[page.0 as usize].mapping = Mapping::Absent;

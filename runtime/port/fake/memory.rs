@@ -46,6 +46,7 @@ impl Drop for Bytes {
 /// punched under an import: a real device would go on using the orphaned pages.
 #[derive(Clone, Default)]
 pub struct FakeImports {
+    /// Lock: owns the list · blocks on nothing · never held across a call.
     live: Arc<Mutex<Vec<(usize, usize)>>>,
 }
 

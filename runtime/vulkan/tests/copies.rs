@@ -154,3 +154,36 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let stale = try_one(&rig, 1, Command::Barrier);
     assert!(matches!(stale, Err(DeviceError::Refused { .. })), "a ticket given twice: {stale:?}");
 }
+
+#[test]
+fn many_threads_wait_and_poll_while_one_submits() {
+    let mut rig = Rig::open(|_| {});
+    rig.device().grow(FrameIndex(0), 32).expect("grow");
+    let host = Host::new(1 << 20);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let watchers: Vec<_> = (0..3)
+        .map(|_| {
+            let (device, over) = (Arc::clone(rig.device()), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let mut seen = Uses::NONE;
+                while !over.load(std::sync::atomic::Ordering::Acquire) {
+                    device.wait(&seen, Duration::from_millis(5)).expect("wait");
+                    let now = device.completed().expect("completed");
+                    assert!(seen.done(&now), "a counter fell");
+                    seen = now;
+                }
+            })
+        })
+        .collect();
+    for round in 0..200_u64 {
+        // The submission keeps the import; whichever thread sees its end drops it.
+        let import = Arc::new(rig.device().import(host.alias()).expect("import"));
+        let regions = vec![Region { host_offset: round * 4096, device_offset: round * 4096, bytes: 4096 }];
+        let role = if round % 2 == 0 { Role::CopyIn } else { Role::Compute };
+        rig.submit(role, Uses::NONE, vec![Command::CopyIn { source: Source::Import(import), regions }]);
+    }
+    let last = rig.submit(Role::Compute, Uses::NONE, Vec::new());
+    rig.wait(last);
+    over.store(true, std::sync::atomic::Ordering::Release);
+    watchers.into_iter().for_each(|w| w.join().expect("no panic"));
+}

@@ -127,3 +127,25 @@ fn without_memory_to_try_with_or_by_switch_nothing_is_imported() {
     assert!(rig.device().profile().import.is_none());
     assert!(rig.device().report().import.contains("switched off"));
 }
+
+#[test]
+fn pieces_start_on_a_frame_and_the_longest_one_can_be_had() {
+    for kind in [MemoryKind::DevicePrivate, MemoryKind::DeviceCoherent] {
+        let mut rig = Rig::open(|c| c.memory_kind = Some(kind));
+        for (first, count) in [(0, 1), (1, 7), (8, 100)] {
+            let address = rig.device().grow(FrameIndex(first), count).expect("grow");
+            assert_eq!(address % FRAME, 0, "{count} frames at {address:#x}");
+            let span = rig.device().buffer(FrameRun { first: FrameIndex(first), count }).expect("buffer");
+            assert_eq!(rig.device().address(&span), address);
+            let last = u64::from(first + count - 1) * FRAME;
+            let bytes = pattern(count.into(), FRAME as usize);
+            rig.upload(last, &bytes);
+            assert!(rig.download(last, bytes.len()) == bytes);
+        }
+    }
+    // Lavapipe hands it out without touching it; anything beyond would make the layer speak.
+    let rig = Rig::open(|_| {});
+    let longest = rig.device().profile().piece_bytes_max;
+    rig.device().grow(FrameIndex(0), (longest / FRAME) as u32).expect("the longest piece");
+    assert!(rig.device().grow(FrameIndex(1 << 20), (longest / FRAME) as u32 + 1).is_err());
+}

@@ -1,0 +1,305 @@
+//! How a runtime is made: the builder, and the environment variables that fill what a program leaves open.
+
+use crate::error::Error;
+use crate::ports::Engine;
+use crate::record::Recorder;
+use crate::runtime::{Inner, Runtime};
+use crate::{Doctor, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use vkhmm_core::pagemap::MemoryKind;
+use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
+use vkhmm_port::HostMemory;
+use vkhmm_vulkan::{Switches, VulkanDevice};
+
+/// Which fault engine answers CPU touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultEngine {
+    /// Userfaultfd with handler threads; system calls on absent pages work.
+    UffdThread,
+    /// The same for ordinary users: system calls on absent pages fail with EFAULT outside host guards.
+    UffdThreadUser,
+    /// No faults: slices are brought home as they are made.
+    Declared,
+}
+
+/// Settings of a [`Runtime`]. What the program names here stands; what it leaves open is taken from the environment, then from
+/// the machine. [`Doctor`] prints what came of it, and lists the variables.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    limit: Option<u64>,
+    kind: Option<MemoryKind>,
+    engine: Option<FaultEngine>,
+    device: Option<String>,
+    strict_io: Option<bool>,
+    validation: Option<bool>,
+    reservation: Option<u64>,
+    import_limit: Option<u64>,
+    switches: Option<Switches>,
+    features: Option<(bool, bool)>,
+    record: Option<PathBuf>,
+    dump: bool,
+}
+
+impl Builder {
+    /// Most bytes of device memory that frames may take. Default: what the device offers, times 0.9.
+    #[must_use]
+    pub fn device_memory_limit(mut self, bytes: u64) -> Self {
+        self.limit = Some(bytes);
+        self
+    }
+
+    /// Uses this kind of device memory instead of the best one; software devices can play each.
+    #[must_use]
+    pub fn memory_kind(mut self, kind: MemoryKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Uses this fault engine, or fails saying why it cannot be had.
+    #[must_use]
+    pub fn fault_engine(mut self, engine: FaultEngine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Uses the device whose name contains `name`, or whose number it is.
+    #[must_use]
+    pub fn device(mut self, name: impl Into<String>) -> Self {
+        self.device = Some(name.into());
+        self
+    }
+
+    /// Launches revoke also what would have stayed shared, so that a system call without a host guard fails on the first run
+    /// and not on the rare one. Default: on in debug builds.
+    #[must_use]
+    pub fn strict_io(mut self, on: bool) -> Self {
+        self.strict_io = Some(on);
+        self
+    }
+
+    /// Runs under Khronos validation with synchronisation validation; [`Runtime::validation_messages`] has what it said.
+    #[must_use]
+    pub fn validation(mut self, on: bool) -> Self {
+        self.validation = Some(on);
+        self
+    }
+
+    /// Bytes of address space to reserve, exactly. Default: as much as the process's limits allow, at most 1 TiB.
+    #[must_use]
+    pub fn reservation(mut self, bytes: u64) -> Self {
+        self.reservation = Some(bytes);
+        self
+    }
+
+    /// Most bytes of host memory that the device may have imported (and pinned) at a time. Default: a quarter of the memory
+    /// that is available.
+    #[must_use]
+    pub fn import_limit(mut self, bytes: u64) -> Self {
+        self.import_limit = Some(bytes);
+        self
+    }
+
+    /// Test switches of the device: staging only, one queue, forced loss and failures.
+    #[must_use]
+    pub fn switches(mut self, switches: Switches) -> Self {
+        self.switches = Some(switches);
+        self
+    }
+
+    /// Acts as on an older kernel: without UFFDIO_POISON, without read-only UFFDIO_CONTINUE.
+    #[must_use]
+    pub fn older_kernel(mut self, no_poison: bool, no_continue_wp: bool) -> Self {
+        self.features = Some((no_poison, no_continue_wp));
+        self
+    }
+
+    /// Writes one JSON line per launch (kernel, grid, ranges with accesses) to a file, for later replay.
+    #[must_use]
+    pub fn record_launches(mut self, path: impl Into<PathBuf>) -> Self {
+        self.record = Some(path.into());
+        self
+    }
+
+    /// Core dumps contain managed memory. Off by default: the bytes are the user's.
+    #[must_use]
+    pub fn dump_memory(mut self, on: bool) -> Self {
+        self.dump = on;
+        self
+    }
+
+    /// Opens host memory and device, and starts the runtime's threads.
+    ///
+    /// # Errors
+    /// A setting that cannot be, no usable device or fault engine; each says what would help.
+    pub fn build(self) -> Result<Runtime> {
+        let host_config = self.host_config()?;
+        let opened = vkhmm_linux::open(&host_config)?;
+        let device_config = self.device_config()?;
+        let geometry = Geometry::PRODUCTION;
+        let first = PageRun { first: PageIndex(0), count: geometry.pages_per_block };
+        opened.host.populate(first).map_err(|e| Error::Memory(e.into()))?;
+        let probe = opened.host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
+        let device = Arc::new(VulkanDevice::open(device_config, Some(probe))?);
+        opened.host.punch(first).map_err(|e| Error::Memory(e.into()))?;
+        let config = self.engine_config()?;
+        let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
+            Some(path) => Some(Recorder::create(&path)?),
+            None => None,
+        };
+        let exec = vkhmm_linux::LinuxExec::new();
+        let engine = Engine::new(exec, Arc::clone(&opened.host), Arc::clone(&device), config.clone());
+        let threads = |source| Error::System { operation: "starting the runtime's threads", source };
+        engine.start(opened.source).map_err(threads)?;
+        let doctor = Doctor::new(device.report().clone(), opened.report, &config, engine.device_memory().0);
+        Ok(Runtime::new(Inner::new(engine, doctor, record)))
+    }
+
+    fn host_config(&self) -> Result<vkhmm_linux::Config> {
+        let engine = match self.engine {
+            Some(engine) => Some(engine),
+            None => env("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared", |v| match v {
+                "uffd-thread" => Some(FaultEngine::UffdThread),
+                "uffd-thread-user" => Some(FaultEngine::UffdThreadUser),
+                "declared" => Some(FaultEngine::Declared),
+                _ => None,
+            })?,
+        };
+        let older = match self.features {
+            Some(features) => features,
+            None => env("VKHMM_UFFD_FEATURES", "a comma list of no-poison and no-continue-wp", older_kernel)?
+                .unwrap_or((false, false)),
+        };
+        Ok(vkhmm_linux::Config {
+            engine: engine.map(|e| match e {
+                FaultEngine::UffdThread => vkhmm_linux::EngineChoice::UffdThread,
+                FaultEngine::UffdThreadUser => vkhmm_linux::EngineChoice::UffdThreadUserOnly,
+                FaultEngine::Declared => vkhmm_linux::EngineChoice::Declared,
+            }),
+            reservation_bytes: or_env(self.reservation, "VKHMM_RESERVE", SIZE, size)?,
+            dump: self.dump,
+            no_poison: older.0,
+            no_continue_wp: older.1,
+        })
+    }
+
+    fn device_config(&self) -> Result<vkhmm_vulkan::Config> {
+        let kinds = "device-private, device-bar, device-coherent or unified-memory";
+        let mut switches = self.switches.clone().unwrap_or_default();
+        if self.switches.is_none() {
+            let import = env("VKHMM_TRANSFER", "import or staging", |v| match v {
+                "import" => Some(true),
+                "staging" => Some(false),
+                _ => None,
+            })?;
+            switches.import = import.unwrap_or(true);
+        }
+        Ok(vkhmm_vulkan::Config {
+            device: self.device.clone().or_else(|| std::env::var("VKHMM_DEVICE").ok()),
+            validation: or_env(self.validation, "VKHMM_VALIDATION", "0 or 1", flag)?.unwrap_or(false),
+            memory_kind: or_env(self.kind, "VKHMM_MEMORY_KIND", kinds, |v| match v {
+                "device-private" => Some(MemoryKind::DevicePrivate),
+                "device-bar" => Some(MemoryKind::DeviceBar),
+                "device-coherent" => Some(MemoryKind::DeviceCoherent),
+                "unified-memory" => Some(MemoryKind::UnifiedMemory),
+                _ => None,
+            })?,
+            switches,
+            ..vkhmm_vulkan::Config::default()
+        })
+    }
+
+    fn engine_config(&self) -> Result<vkhmm_engine::Config> {
+        let limit = or_env(self.limit, "VKHMM_MEMORY_LIMIT", SIZE, size)?;
+        let block = Geometry::PRODUCTION.frame_bytes();
+        if let Some(bytes) = limit.filter(|b| *b < block) {
+            return Err(Error::Setting {
+                setting: "device_memory_limit (VKHMM_MEMORY_LIMIT)",
+                have: bytes.to_string(),
+                allowed: format!("at least one frame, {block} bytes"),
+            });
+        }
+        let default = vkhmm_engine::Config::default();
+        let available = available_memory().unwrap_or(u64::MAX) / 4;
+        let watchdog = env("VKHMM_WATCHDOG", "seconds", |v| v.parse::<u64>().ok().filter(|s| *s > 0))?;
+        Ok(vkhmm_engine::Config {
+            device_memory_limit: limit,
+            import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?.unwrap_or(available),
+            strict_io: or_env(self.strict_io, "VKHMM_STRICT_IO", "0 or 1", flag)?.unwrap_or(cfg!(debug_assertions)),
+            watchdog: watchdog.map_or(default.watchdog, Duration::from_secs),
+            ..default
+        })
+    }
+}
+
+const SIZE: &str = "bytes, or a number with KiB, MiB, GiB or TiB";
+
+fn or_env<T>(named: Option<T>, setting: &'static str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    if named.is_some() { Ok(named) } else { env(setting, allowed, read) }
+}
+
+fn env<T>(setting: &'static str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let Some(value) = std::env::var_os(setting).filter(|v| !v.is_empty()) else { return Ok(None) };
+    let have = value.to_string_lossy().into_owned();
+    match read(&have) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Error::Setting { setting, have, allowed: format!("it must be {allowed}") }),
+    }
+}
+
+fn flag(value: &str) -> Option<bool> {
+    match value {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+fn older_kernel(value: &str) -> Option<(bool, bool)> {
+    let mut out = (false, false);
+    for word in value.split(',') {
+        match word {
+            "no-poison" => out.0 = true,
+            "no-continue-wp" => out.1 = true,
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+/// Reads a size such as `64MiB` or `65536`.
+pub(crate) fn size(value: &str) -> Option<u64> {
+    let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = value[..digits].parse().ok()?;
+    let shift = match &value[digits..] {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("64MiB"), Some(64 << 20));
+        assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("1GiB"), Some(1 << 30));
+        assert_eq!(size("1GB"), None);
+        assert_eq!(size("MiB"), None);
+        assert_eq!(size("99999999999TiB"), None);
+    }
+}

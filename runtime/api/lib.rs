@@ -1,0 +1,37 @@
+#![doc = include_str!("../../README.md")]
+#![deny(missing_docs)]
+
+mod access;
+mod builder;
+mod doctor;
+mod error;
+mod guard;
+mod kernel;
+mod launch;
+mod managed;
+mod ports;
+mod record;
+mod runtime;
+mod shipped;
+mod view;
+mod windows;
+
+pub use access::{Access, Argument, Arguments};
+pub use builder::{Builder, FaultEngine};
+pub use doctor::Doctor;
+pub use error::{Error, KernelError, MemoryError};
+pub use guard::{HostGuard, HostGuardMut};
+pub use kernel::{Kernel, KernelBuilder};
+pub use launch::{Grid, Launch};
+pub use managed::Managed;
+pub use runtime::Runtime;
+pub use view::{Slice, SliceMut};
+pub use windows::Windows;
+
+pub use bytemuck::Pod;
+pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
+pub use vkhmm_engine::{AccessKind, Residency, Stats, TraceCause, TraceEvent};
+pub use vkhmm_vulkan::{Failure, SpecValue, Switches};
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,145 @@
+//! CPU touches: what to do about one, and the transitions that the answers name; and R, weakened under a borrow.
+
+use super::{Block, Hold, HoldKind};
+use crate::mask::PageMask;
+use crate::pagemap::Location;
+use crate::units::OpId;
+
+/// What to do about a CPU touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAnswer {
+    /// The page is lost, or no page of the allocation: poison it.
+    Poison,
+    /// Give these pages (first touch) host pages, then [`Block::born`], then publish read-write.
+    Born(PageMask),
+    /// Publish these pages read-write. [`Block::make_host`] first: any duplicate is dropped.
+    ReadWrite(PageMask),
+    /// Publish these pages read-only.
+    ReadOnly(PageMask),
+    /// Copy these pages home ([`Block::begin_home`]), publish when the bytes are there.
+    Home(PageMask),
+    /// Somebody holds the page: the touch is parked and is answered when that operation is done.
+    Park(OpId),
+    /// No room to note another operation: parked, answered when any operation on the block is done.
+    ParkFull,
+}
+
+impl Block {
+    /// What to do about a touch of `page`. `extent` are the pages that policy would serve with it; of these only such pages are
+    /// taken as have the same answer. Parking is noted here; everything else is done by the transition that the answer names.
+    pub fn fault(&mut self, page: u32, write: bool, extent: PageMask, duplicates: bool) -> FaultAnswer {
+        if !self.used.contains(page) || self.lost.contains(page) {
+            return FaultAnswer::Poison;
+        }
+        let location = self.location(page);
+        // Whoever reads A in place bears readers, but no store and no birth; where nothing can be published read-only, a load
+        // is answered as a store is.
+        let stores = write || !duplicates || location == Location::Absent;
+        let blocking = |h: &&Hold| {
+            h.mask.contains(page) && (h.kind == HoldKind::Exclusive || (h.kind == HoldKind::InPlace && stores))
+        };
+        if let Some(hold) = self.holds.iter().find(blocking) {
+            let op = hold.op;
+            self.park(page, write);
+            return FaultAnswer::Park(op);
+        }
+        let in_place = self.holds_of(HoldKind::InPlace);
+        let free = (extent & self.used).minus(&self.held_exclusive) | PageMask::single(page);
+        let unread = free.minus(&in_place);
+        match location {
+            Location::Lost => FaultAnswer::Poison,
+            Location::Absent => FaultAnswer::Born(unread & self.absent()),
+            Location::Host if in_place.contains(page) => {
+                // An admitted launch is about to copy it in: loads go on, stores wait.
+                FaultAnswer::ReadOnly(free & in_place & self.host_valid)
+            }
+            Location::Host => FaultAnswer::ReadWrite(unread & self.host_valid.minus(&self.dev().valid)),
+            Location::Shared if write => {
+                // Only the sub-block of the store: pages beside it keep their duplicates.
+                let sub = PageMask::single(page).rounded_to(self.geometry.pages_per_sub);
+                FaultAnswer::ReadWrite(unread & sub & self.host_valid)
+            }
+            Location::Shared if duplicates => {
+                FaultAnswer::ReadOnly(free & self.host_valid & self.dev().valid)
+            }
+            Location::Shared => FaultAnswer::ReadWrite(unread & self.host_valid),
+            Location::Device if !self.has_room(1) => {
+                self.park(page, write);
+                FaultAnswer::ParkFull
+            }
+            Location::Device => FaultAnswer::Home(free & self.dirty()),
+        }
+    }
+
+    /// Notes a touch that cannot be answered now.
+    pub fn park(&mut self, page: u32, write: bool) {
+        if write {
+            self.parked_write.insert(&PageMask::single(page));
+        } else {
+            self.parked_read.insert(&PageMask::single(page));
+        }
+    }
+
+    /// Takes a parked touch out, to be asked about again.
+    pub fn take_parked(&mut self, page: u32, write: bool) {
+        if write { &mut self.parked_write } else { &mut self.parked_read }.remove(&PageMask::single(page));
+    }
+
+    /// Absent → Host: the pages now have host pages of zeros.
+    pub fn born(&mut self, mask: PageMask) {
+        debug_assert!(self.absent().covers(&mask), "only absent pages are born");
+        self.host_valid |= mask;
+    }
+
+    /// Shared → Host (and Host → Host): the CPU is about to write, so every device copy of the pages is stale.
+    pub fn make_host(&mut self, mask: PageMask) {
+        debug_assert!(self.host_valid.covers(&mask), "only pages with host bytes become Host without a copy");
+        debug_assert!(!self.held_exclusive.intersects(&mask), "nobody else may hold what the CPU writes");
+        self.dev_mut().valid.remove(&mask);
+    }
+
+    /// R now shows these pages read-write.
+    pub fn published_read_write(&mut self, mask: PageMask) {
+        debug_assert!(
+            self.host_valid.covers(&mask) && !self.dev().valid.intersects(&mask),
+            "I2: writable means no device copy"
+        );
+        self.mapped |= mask;
+        self.writable |= mask;
+        self.evicted.remove(&mask);
+        self.answered(mask);
+    }
+
+    /// R now shows these pages read-only.
+    pub fn published_read_only(&mut self, mask: PageMask) {
+        debug_assert!(self.host_valid.covers(&mask), "published means current");
+        debug_assert!(!self.writable.intersects(&mask), "L0: publishing never weakens");
+        self.mapped |= mask;
+        self.parked_read.remove(&mask);
+    }
+
+    fn answered(&mut self, mask: PageMask) {
+        self.parked_read.remove(&mask);
+        self.parked_write.remove(&mask);
+    }
+
+    /// These pages are poisoned: nobody waits for them any more.
+    pub fn poisoned(&mut self, mask: PageMask) {
+        self.answered(mask);
+        self.mapped.remove(&mask);
+        self.writable.remove(&mask);
+    }
+
+    // ── R is weakened (only under a borrow: L0) ──────────────────────────────────────────────────────────────────────────
+
+    /// R no longer shows these pages.
+    pub fn revoked(&mut self, mask: PageMask) {
+        self.mapped.remove(&mask);
+        self.writable.remove(&mask);
+    }
+
+    /// R shows these pages read-only at most.
+    pub fn protected(&mut self, mask: PageMask) {
+        self.writable.remove(&mask);
+    }
+}

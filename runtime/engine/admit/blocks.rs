@@ -1,0 +1,105 @@
+//! What is to happen to which block: the launch's own pages, evictions, moves, new frames.
+
+use crate::launch::LaunchSpec;
+use crate::range::RangeCell;
+use crate::{Engine, Ports};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use vkhmm_core::block::{LaunchMasks, pages_of_sub};
+use vkhmm_core::mask::PageMask;
+use vkhmm_core::placement::{Eviction, Plan, Want};
+use vkhmm_core::units::FrameIndex;
+use vkhmm_port::Mutex;
+
+/// What is to happen to one block.
+pub(super) struct BlockPlan<P: Ports> {
+    pub(super) range: Arc<RangeCell<P>>,
+    pub(super) index: u32,
+    /// The launch's own pages.
+    pub(super) masks: LaunchMasks,
+    /// Pages whose device copies go.
+    pub(super) evict: PageMask,
+    /// Sub-blocks that change frames: number and new frame.
+    pub(super) moves: Vec<(u32, FrameIndex)>,
+    /// Frames of the launch's pages: sub-block and frame.
+    pub(super) frames: Vec<(u32, FrameIndex)>,
+}
+
+/// By block of the reservation, so that locks are taken ascending.
+pub(super) type Blocks<P> = BTreeMap<u32, BlockPlan<P>>;
+
+impl<P: Ports> Engine<P> {
+    fn plan_of<'a>(blocks: &'a mut Blocks<P>, range: &Arc<RangeCell<P>>, index: u32) -> &'a mut BlockPlan<P> {
+        blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {
+            range: Arc::clone(range),
+            index,
+            masks: LaunchMasks::default(),
+            evict: PageMask::EMPTY,
+            moves: Vec::new(),
+            frames: Vec::new(),
+        })
+    }
+
+    pub(super) fn argument_blocks(&self, spec: &LaunchSpec<P>) -> Blocks<P> {
+        let mut blocks = Blocks::new();
+        for argument in &spec.arguments {
+            let Some(range) = argument.target() else { continue };
+            for (index, touched, covered) in range.cut(argument.bytes) {
+                Self::plan_of(&mut blocks, range, index).masks.add(&argument.masks(touched, covered));
+            }
+        }
+        blocks
+    }
+
+    /// Calls `each` with block, sub-block in it, and sub-block in the range.
+    fn for_subs(&self, subs: &Range<u32>, mut each: impl FnMut(u32, u32, u32)) {
+        let per_block = self.config.geometry.subs_per_block();
+        subs.clone().for_each(|sub| each(sub / per_block, sub % per_block, sub));
+    }
+
+    pub(super) fn evicts_own(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> bool {
+        let per_block = self.config.geometry.subs_per_block();
+        evictions.iter().any(|e| {
+            let touched = e.subs.start / per_block..e.subs.end.div_ceil(per_block);
+            blocks.values().any(|b| b.range.id == e.range && touched.contains(&b.index))
+        })
+    }
+
+    /// False if a range is gone meanwhile: its frames come back by themselves.
+    pub(super) fn add_evictions(&self, blocks: &mut Blocks<P>, evictions: &[Eviction]) -> bool {
+        for eviction in evictions {
+            let Some(range) = self.space.lock().get(eviction.range) else { return false };
+            self.for_subs(&eviction.subs, |index, sub, _| {
+                Self::plan_of(blocks, &range, index).evict |= pages_of_sub(sub, self.config.geometry);
+            });
+        }
+        true
+    }
+
+    pub(super) fn add_moves(&self, blocks: &mut Blocks<P>, plan: &Plan) -> bool {
+        for moved in &plan.moves {
+            let Some(range) = self.space.lock().get(moved.range) else { return false };
+            self.for_subs(&moved.subs, |index, sub, of_range| {
+                let to = FrameIndex(moved.to.0 + (of_range - moved.subs.start));
+                Self::plan_of(blocks, &range, index).moves.push((sub, to));
+            });
+        }
+        true
+    }
+
+    pub(super) fn frames_of(&self, block: &BlockPlan<P>, wants: &[Want], plan: &Plan) -> Vec<(u32, FrameIndex)> {
+        let per_block = self.config.geometry.subs_per_block();
+        let all = block.masks.all();
+        (0..per_block)
+            .filter(|sub| pages_of_sub(*sub, self.config.geometry).intersects(&all))
+            .filter_map(|sub| {
+                let of_range = block.index * per_block + sub;
+                let want =
+                    wants.iter().position(|w| w.range == block.range.id && w.subs.contains(&of_range))?;
+                Some((sub, plan.placed[want].frame_of(of_range)))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! Eviction on its own: a limit that falls, a trim, a launch whose own pages are in its way.
+
+use super::blocks::Blocks;
+use super::{Found, Ops, Refusal};
+use crate::{Engine, EngineError, Ports, Watch};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use vkhmm_core::placement::EvictGoal;
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Mutex, Signal};
+
+impl<P: Ports> Engine<P> {
+    /// Evicts as `goal` says; the bytes are on their way home when it returns.
+    ///
+    /// # Errors
+    /// As of [`Engine::launch`].
+    pub(crate) fn evict_now(&self, goal: EvictGoal) -> Result<u64, EngineError> {
+        let _turn = self.take_turn();
+        self.await_empty_queue()?;
+        self.evict_in_turn(goal)
+    }
+
+    /// Waits until every admitted request is submitted: what is queued cannot be evicted. In one's turn, so none comes after.
+    fn await_empty_queue(&self) -> Result<(), EngineError> {
+        loop {
+            let seen = self.progress.epoch();
+            self.check_alive()?;
+            if self.submit.lock().has_no_queue() {
+                return Ok(());
+            }
+            self.progress.wait(seen, Some(self.config.watchdog));
+        }
+    }
+
+    pub(super) fn evict_in_turn(&self, goal: EvictGoal) -> Result<u64, EngineError> {
+        let label: Arc<str> = "evict".into();
+        let ops = Ops { main: self.new_op(&label), copy: self.new_op(&label), evict: self.new_op(&label) };
+        let mut watch = Watch::new(self);
+        loop {
+            let seen = self.progress.epoch();
+            let evictions = self.plan_eviction(ops.main.id, goal);
+            let frames: u64 = evictions.iter().map(|e| u64::from(e.frames.count)).sum();
+            let mut blocks = Blocks::new();
+            let mut found = Found { uses: Uses::NONE, after: Vec::new() };
+            let there = self.add_evictions(&mut blocks, &evictions);
+            let outcome = if there { self.take_holds(&ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
+            match outcome {
+                Ok(()) => {
+                    let item = self.commit(&ops, &blocks, found);
+                    self.arena.lock().commit(ops.main.id, &item.waits);
+                    self.put(item);
+                    return Ok(frames * self.config.geometry.frame_bytes());
+                }
+                Err(refusal) => {
+                    self.arena.lock().abort(ops.main.id);
+                    let gone = match refusal {
+                        Refusal::Error(error) => Some(error),
+                        Refusal::Wait | Refusal::Lost => self.check_alive().err(),
+                    };
+                    if let Some(error) = gone {
+                        self.forget_ops(&ops.ids());
+                        return Err(error);
+                    }
+                    self.flush();
+                    self.progress.wait(seen, Some(self.config.watchdog));
+                    watch.check(self, || "an eviction waits".into());
+                }
+            }
+        }
+    }
+
+    /// Sets how many bytes of device memory frames may take, and evicts what is above. Returns the bytes that were evicted.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `ForkedChild`.
+    pub fn set_device_memory_limit(&self, bytes: u64) -> Result<u64, EngineError> {
+        self.check_alive()?;
+        let over = {
+            let mut arena = self.arena.lock();
+            arena.set_limit(bytes);
+            arena.owned_frames().saturating_sub(arena.limit_frames())
+        };
+        if over == 0 { Ok(0) } else { self.evict_now(EvictGoal::Frames(over)) }
+    }
+
+    /// Evicts at least `bytes` of device memory, the cheapest first, if that much can be. Returns the bytes evicted.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `ForkedChild`.
+    pub fn trim(&self, bytes: u64) -> Result<u64, EngineError> {
+        self.check_alive()?;
+        let frames = bytes.div_ceil(self.config.geometry.frame_bytes()) as u32;
+        if frames == 0 { Ok(0) } else { self.evict_now(EvictGoal::Frames(frames)) }
+    }
+
+    /// Bytes that frames may take, and bytes that spans own now.
+    pub fn device_memory(&self) -> (u64, u64) {
+        let arena = self.arena.lock();
+        (arena.limit_bytes, u64::from(arena.owned_frames()) * self.config.geometry.frame_bytes())
+    }
+}

@@ -1,0 +1,127 @@
+//! Items: what an admitted request does, put to the queues in admission order, straight between A and the device where it can be.
+
+use super::{Item, Submit, import_copies, pieces_bytes, without};
+use crate::op::{Flight, Op, OpStatus};
+use crate::stats::Counters;
+use crate::{Engine, Ports};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Command, Device, Mutex, Role, Signal};
+
+impl<P: Ports> Engine<P> {
+    /// Takes an admitted item: submits it here and now if it needs no staging and nothing is before it, else queues it.
+    pub(crate) fn put(&self, item: Item<P>) {
+        let mut submit = self.submit.lock();
+        if !submit.has_no_queue() || item.is_staged() {
+            submit.queue.push_back(item);
+            drop(submit);
+            self.work.notify();
+            return;
+        }
+        let ops = self.process_direct(&mut submit, item);
+        drop(submit);
+        self.after_submit(&ops);
+    }
+
+    /// Everything of the item is in queues: its operations say so. `launched`: its kernel, which waits for all the rest, is too.
+    /// Under the submit lock, before any later item is looked at.
+    pub(super) fn note_queued(&self, [main, copy, evict]: &[Arc<Op<P>>; 3], launched: bool) {
+        let compute = self.device.profile().timeline(Role::Compute);
+        // Who comes after the request comes after all of it, also where it has no kernel that would wait for its copies.
+        main.add_uses(&copy.uses());
+        main.add_uses(&evict.uses());
+        let on_compute = |op: &Op<P>| op.uses().iter().all(|t| t.timeline == compute);
+        for op in [main, copy, evict] {
+            if launched || on_compute(op) {
+                op.set_ordered();
+            }
+            op.set_status(OpStatus::Submitted);
+        }
+    }
+
+    /// The frames of a submitted item know their last uses; its blocks' gates may open for what is submitted from now on.
+    pub(super) fn after_submit(&self, ops: &[Arc<Op<P>>; 3]) {
+        self.arena.lock().submitted(ops[0].id, ops[0].uses());
+        for at in ops[0].blocks() {
+            let block = at.range.blocks[at.block as usize].lock();
+            self.refresh_gate(&at.range, at.block, &block);
+        }
+        for op in ops {
+            if op.land_piece() {
+                self.finish(op);
+            }
+        }
+        self.progress.notify();
+    }
+
+    pub(super) fn waits_of(&self, item: &Item<P>) -> Uses {
+        let mut waits = item.waits;
+        for op in &item.after {
+            waits.merge(&op.uses());
+        }
+        waits
+    }
+
+    /// Items whose bytes go straight between A and the device (or that copy nothing).
+    pub(super) fn process_direct(&self, submit: &mut Submit<P>, item: Item<P>) -> [Arc<Op<P>>; 3] {
+        let mut waits = self.waits_of(&item);
+        let profile = self.device.profile();
+        let bytes = item.copies_bytes();
+        Counters::add(&self.counters.path_import_bytes, pieces_bytes(&item.outs) + pieces_bytes(&item.ins));
+        let one_queue = profile.timeline(Role::CopyIn) == profile.timeline(Role::Compute)
+            && profile.timeline(Role::CopyOut) == profile.timeline(Role::Compute);
+        let (outs, ins) = (import_copies(profile.regions_max, &item.outs, true), self.inward(&item));
+        if bytes <= profile.inline_copy_bytes || one_queue {
+            let copies = !outs.is_empty() || !ins.is_empty();
+            if copies {
+                let batch = self.open_batch(submit);
+                batch.waits.merge(&without(waits, profile.timeline(Role::Compute)));
+                for group in [outs, ins] {
+                    batch.barrier(&self.counters);
+                    batch.commands.extend(group);
+                }
+                batch.barrier(&self.counters);
+                let ticket = batch.ticket;
+                for op in [&item.copy, &item.evict] {
+                    self.fly(Flight::of(ticket, op));
+                }
+            }
+        } else {
+            if !outs.is_empty() {
+                let evict = Arc::clone(&item.evict);
+                waits.add(self.submit_locked(submit, Role::CopyOut, waits, outs, |t| Flight::of(t, &evict)));
+            }
+            if !ins.is_empty() {
+                let copy = Arc::clone(&item.copy);
+                waits.add(self.submit_locked(submit, Role::CopyIn, waits, ins, |t| Flight::of(t, &copy)));
+            }
+        }
+        let launched = item.dispatch.is_some();
+        if let Some(dispatch) = item.dispatch {
+            self.record_dispatch(submit, &item.op, waits, dispatch);
+        }
+        let ops = [item.op, item.copy, item.evict];
+        self.note_queued(&ops, launched);
+        ops
+    }
+
+    /// Moves, then fills and copies in: commands in order, with the barrier that separates reading old frames from writing.
+    pub(super) fn inward(&self, item: &Item<P>) -> Vec<Command<P::Device>> {
+        let regions_max = self.device.profile().regions_max as usize;
+        let mut commands = Vec::new();
+        for regions in item.moves.chunks(regions_max) {
+            commands.push(Command::Move { regions: regions.to_vec() });
+        }
+        let writes = !item.fills.is_empty() || !item.ins.is_empty();
+        if writes && !commands.is_empty() {
+            commands.push(Command::Barrier);
+            Counters::add(&self.counters.barriers, 1);
+        }
+        for &(device_offset, bytes) in &item.fills {
+            commands.push(Command::Fill { device_offset, bytes, word: 0 });
+        }
+        commands.extend(import_copies(self.device.profile().regions_max, &item.ins, false));
+        commands
+    }
+}

@@ -4,8 +4,8 @@
 mod common;
 
 use common::{
-    ALL, PAGE, SUB, Scratch, Setup, WORDS, checked, clean, declared, kernel, open, setups, since, spv, system_calls_fault, up,
-    watchdog,
+    ALL, PAGE, SUB, Scratch, Setup, WORDS, checked, clean, declared, kernel, open, setups, since, spv,
+    system_calls_fault, up, watchdog,
 };
 use std::time::{Duration, Instant};
 use vkhmm::{AccessKind, Error, Grid, Location, Managed, MemoryError, PageFlags, Residency, Runtime};
@@ -81,7 +81,8 @@ impl Script {
         let checksum = kernel(&self.rt, spv::CHECKSUM);
         let mut sum = self.rt.alloc::<u32>(1).expect("alloc");
         let expected = |words: &[u32]| {
-            let one = |(i, w): (usize, &u32)| (w ^ (i as u32).wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
+            let one =
+                |(i, w): (usize, &u32)| (w ^ (i as u32).wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
             words.iter().enumerate().map(one).fold(0u32, u32::wrapping_add)
         };
         let arguments = (self.x.read(), sum.write());
@@ -103,7 +104,11 @@ impl Script {
         assert!((PAGE as u64..=most).contains(&moved.in_launch_bytes), "{moved}");
         assert_eq!(sum[0], expected(&self.x));
         let again = self.rt.stats();
-        self.rt.launch(&checksum, Grid::linear(N), (self.x.read(), sum.overwrite())).expect("launch").wait().expect("wait");
+        self.rt
+            .launch(&checksum, Grid::linear(N), (self.x.read(), sum.overwrite()))
+            .expect("launch")
+            .wait()
+            .expect("wait");
         assert!(since(&self.rt, &again).in_bytes() <= PAGE as u64, "resident already");
     }
 
@@ -112,16 +117,26 @@ impl Script {
         let fill = kernel(&self.rt, spv::FILL);
         self.x.iter_mut().enumerate().for_each(|(i, v)| *v = i as u32);
         let before = self.rt.stats();
-        self.rt.launch(&fill, Grid::linear(N), (self.x.overwrite(), 9u32)).expect("launch").wait().expect("wait");
+        self.rt
+            .launch(&fill, Grid::linear(N), (self.x.overwrite(), 9u32))
+            .expect("launch")
+            .wait()
+            .expect("wait");
         let moved = since(&self.rt, &before);
         assert_eq!((moved.in_bytes(), moved.zeroed_bytes), (0, 0), "dead bytes were copied: {moved}");
         assert!(self.x.iter().all(|v| *v == 9));
         // Every kind of start and end inside pages (bindings start at multiples of 64 words here).
-        for (from, to) in [(64, 65), (WORDS - 64, WORDS + 1), (WORDS, 2 * WORDS), (128, 5 * WORDS + 63), (N - 1 - 960, N)] {
+        for (from, to) in
+            [(64, 65), (WORDS - 64, WORDS + 1), (WORDS, 2 * WORDS), (128, 5 * WORDS + 63), (N - 1 - 960, N)]
+        {
             let from = from / 64 * 64;
             self.x.iter_mut().enumerate().for_each(|(i, v)| *v = i as u32);
             let before = self.rt.stats();
-            let launch = self.rt.launch(&fill, Grid::linear(to - from), (self.x.slice_mut(from..to).overwrite(), 3u32));
+            let launch = self.rt.launch(
+                &fill,
+                Grid::linear(to - from),
+                (self.x.slice_mut(from..to).overwrite(), 3u32),
+            );
             launch.expect("launch").wait().expect("wait");
             let moved = since(&self.rt, &before);
             assert!(moved.in_bytes() <= 2 * PAGE as u64, "only the two pages at the ends: {moved}");
@@ -153,7 +168,8 @@ impl Script {
         let saxpy = kernel(&self.rt, spv::SAXPY);
         from.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32);
         // SAFETY: nothing touches the array between here and the end of the launch; the two parts share a page, not a byte.
-        let (read, write) = unsafe { (from.raw(AccessKind::Read, 0..64), from.raw(AccessKind::Write, 64..128)) };
+        let (read, write) =
+            unsafe { (from.raw(AccessKind::Read, 0..64), from.raw(AccessKind::Write, 64..128)) };
         self.rt.launch(&saxpy, Grid::linear(64), (read, write, 2.0f32, 64u32)).expect("launch");
         for (i, v) in from.iter().enumerate() {
             let want = if (64..128).contains(&i) { 2.0 * (i - 64) as f32 + i as f32 } else { i as f32 };
@@ -218,7 +234,10 @@ impl Script {
         let middle = y.as_ptr().wrapping_add(WORDS);
         let flags = self.rt.page_flags(middle).expect("managed");
         assert_eq!(flags.location(), Location::Device);
-        assert!(!flags.intersects(PageFlags::HOST_VALID | PageFlags::MAY_BE_WRITABLE | PageFlags::LOST), "{flags:?}");
+        assert!(
+            !flags.intersects(PageFlags::HOST_VALID | PageFlags::MAY_BE_WRITABLE | PageFlags::LOST),
+            "{flags:?}"
+        );
         assert!(!self.rt.is_addressable(middle) && self.rt.is_addressable(y.as_ptr()));
         assert_eq!(since(&self.rt, &before).faults_read, 0, "a snapshot touches nothing");
         assert_eq!(y[WORDS], 2);
@@ -244,7 +263,11 @@ impl Script {
             let guard = self.x.host().expect("guard");
             assert_eq!((guard[0], guard.len()), (1, N));
             assert!(self.x.residency().expect("residency").iter().all(|r| r.pinned));
-            let refused = self.rt.launch(&kernel(&self.rt, spv::CHECKSUM), Grid::linear(1), (self.x.read(), self.x.read()));
+            let refused = self.rt.launch(
+                &kernel(&self.rt, spv::CHECKSUM),
+                Grid::linear(1),
+                (self.x.read(), self.x.read()),
+            );
             assert!(refused.is_err());
         }
         assert!(self.x.residency().expect("residency").iter().all(|r| !r.pinned));
@@ -282,7 +305,11 @@ impl Script {
             assert!(Instant::now() < until, "nothing uses these {} bytes", self.rt.device_memory().1);
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.rt.launch(&checksum, Grid::linear(N), (self.x.read(), sum.write())).expect("launch").wait().expect("wait");
+        self.rt
+            .launch(&checksum, Grid::linear(N), (self.x.read(), sum.write()))
+            .expect("launch")
+            .wait()
+            .expect("wait");
         assert_ne!(sum[0], 0);
         let before = self.rt.stats();
         assert!(self.rt.trim(ALL).expect("trim") >= up(N * 4, SUB));
@@ -292,13 +319,15 @@ impl Script {
         let pages = 40..77;
         let words = pages.start * WORDS..pages.end * WORDS;
         self.rt.launch(&checksum, Grid::linear(N), (self.x.read(), sum.write())).expect("launch");
-        let launch = self.rt.launch(&add_one, Grid::linear(words.len()), (self.x.slice_mut(words.clone()).write(),));
+        let launch =
+            self.rt.launch(&add_one, Grid::linear(words.len()), (self.x.slice_mut(words.clone()).write(),));
         launch.expect("launch");
         let before = self.rt.stats();
         self.rt.trim(ALL).expect("trim");
         self.rt.sync().expect("sync");
         let moved = since(&self.rt, &before);
-        let (least, most) = ((pages.len() * PAGE) as u64, (up(pages.end, 16) - 32) * PAGE as u64 + PAGE as u64);
+        let (least, most) =
+            ((pages.len() * PAGE) as u64, (up(pages.end, 16) - 32) * PAGE as u64 + PAGE as u64);
         assert!((least..=most).contains(&moved.out_evict_bytes), "{least}..={most}: {moved}");
         assert_eq!(places(&self.x), ((N * 4) as u64, 0, 0));
         let before = self.rt.stats();
@@ -356,7 +385,10 @@ fn arrays_larger_than_the_limit_go_through_windows() {
     let moved = since(&rt, &before);
     assert_eq!(moved.in_bytes(), 2 * up(n * 4, PAGE), "each byte in once: {moved}");
     assert_eq!(moved.out_bytes(), up(n * 4, PAGE), "each written byte home once: {moved}");
-    assert!(matches!(rt.launch(&saxpy, Grid::linear(n), (x.read(), y.write(), 1.0f32, 1u32)), Err(Error::Memory(MemoryError::WorkingSetTooLarge { .. }))));
+    assert!(matches!(
+        rt.launch(&saxpy, Grid::linear(n), (x.read(), y.write(), 1.0f32, 1u32)),
+        Err(Error::Memory(MemoryError::WorkingSetTooLarge { .. }))
+    ));
     clean(&rt);
 }
 
@@ -440,7 +472,10 @@ fn system_calls_on_the_devices_pages() {
         x.prefetch_to_device().expect("prefetch").wait().expect("wait");
         let checksum = kernel(&rt, spv::CHECKSUM);
         let mut sum = rt.alloc::<u32>(1).expect("alloc");
-        rt.launch(&checksum, Grid::linear(64), (x.read(), sum.write())).expect("launch").wait().expect("wait");
+        rt.launch(&checksum, Grid::linear(64), (x.read(), sum.write()))
+            .expect("launch")
+            .wait()
+            .expect("wait");
         let mapped = rt.page_flags(x.as_ptr()).expect("managed").contains(PageFlags::MAY_BE_MAPPED);
         if !declared(&rt) {
             assert_eq!(mapped, !strict, "strict_io({strict})");

@@ -6,6 +6,7 @@ pub(crate) mod neighbours;
 pub(crate) mod npy;
 pub(crate) mod tiles;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use vkhmm::Runtime;
 
@@ -69,9 +70,21 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "no size is that large".into())
 }
 
+/// Prints a report. A reader that has seen enough (`| head`) is no failure.
+pub(crate) fn print(report: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{report}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes, for people.
-pub(crate) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+pub(crate) fn amount(bytes: u64) -> String {
+    let unit = ["B", "KiB", "MiB", "GiB"].iter().zip([0, 10, 20, 30]);
+    match unit.rev().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) if shift > 0 => format!("{:.1} {unit}", bytes as f64 / f64::from(1 << shift)),
+        _ => format!("{bytes} B"),
+    }
 }
 
 /// The name of the device in use, and whether it is a software device (whose times say little).

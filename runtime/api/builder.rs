@@ -226,7 +226,8 @@ impl Builder {
         Ok(vkhmm_engine::Config {
             device_memory_limit: limit,
             import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?.unwrap_or(available),
-            strict_io: or_env(self.strict_io, "VKHMM_STRICT_IO", "0 or 1", flag)?.unwrap_or(cfg!(debug_assertions)),
+            strict_io: or_env(self.strict_io, "VKHMM_STRICT_IO", "0 or 1", flag)?
+                .unwrap_or(cfg!(debug_assertions)),
             watchdog: watchdog.map_or(default.watchdog, Duration::from_secs),
             ..default
         })
@@ -235,7 +236,12 @@ impl Builder {
 
 const SIZE: &str = "bytes, or a number with KiB, MiB, GiB or TiB";
 
-fn or_env<T>(named: Option<T>, setting: &'static str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+fn or_env<T>(
+    named: Option<T>,
+    setting: &'static str,
+    allowed: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>> {
     if named.is_some() { Ok(named) } else { env(setting, allowed, read) }
 }
 

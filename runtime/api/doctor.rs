@@ -11,13 +11,18 @@ pub struct Doctor {
     pub device: DeviceReport,
     /// The host side.
     pub host: EngineReport,
-    limit: u64,
+    pub(crate) limit: u64,
     import_limit: u64,
     strict_io: bool,
 }
 
 impl Doctor {
-    pub(crate) fn new(device: DeviceReport, host: EngineReport, config: &vkhmm_engine::Config, limit: u64) -> Self {
+    pub(crate) fn new(
+        device: DeviceReport,
+        host: EngineReport,
+        config: &vkhmm_engine::Config,
+        limit: u64,
+    ) -> Self {
         Self { device, host, limit, import_limit: config.import_limit, strict_io: config.strict_io }
     }
 
@@ -27,9 +32,12 @@ impl Doctor {
         match self.host.chosen {
             EngineChoice::UffdThread => "good: CPU touches, system calls and kernels share memory".into(),
             EngineChoice::UffdThreadUserOnly => {
-                "good, with one limit: system calls on memory that is on the device need a host() guard".into()
+                "good, with one limit: system calls on memory that is on the device need a host() guard"
+                    .into()
             }
-            EngineChoice::Declared => "works without page faults: whole slices come home when they are borrowed".into(),
+            EngineChoice::Declared => {
+                "works without page faults: whole slices come home when they are borrowed".into()
+            }
             other => format!("works with {}", other.name()),
         }
     }
@@ -56,7 +64,12 @@ impl fmt::Display for Doctor {
         let mib = |bytes: u64| bytes >> 20;
         writeln!(f, "Device")?;
         writeln!(f, "{}", self.device)?;
-        writeln!(f, "  arena      at most {} MiB of frames; imports at most {} MiB", mib(self.limit), mib(self.import_limit))?;
+        writeln!(
+            f,
+            "  arena      at most {} MiB of frames; imports at most {} MiB",
+            mib(self.limit),
+            mib(self.import_limit)
+        )?;
         writeln!(f, "\nHost")?;
         writeln!(f, "{}", self.host)?;
         writeln!(f, "  map granule 4 KiB; strict I/O {}", if self.strict_io { "on" } else { "off" })?;

@@ -38,7 +38,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An allocation whose bytes cannot be counted, or whose alignment no block has.
-    #[error("{count} elements of {size} bytes (alignment {align}) cannot be allocated: at most {limit} bytes, alignment at most 2 MiB")]
+    #[error(
+        "{count} elements of {size} bytes (alignment {align}) cannot be allocated: at most {limit} bytes, alignment at most 2 MiB"
+    )]
     Layout {
         /// Elements asked for.
         count: usize,
@@ -50,7 +52,9 @@ pub enum Error {
         limit: u64,
     },
     /// The kernel can store to a binding that is given to it for reading: the host's copy would silently differ.
-    #[error("kernel `{kernel}` can write binding {binding} (`{name}`), but argument {argument} is given for reading: pass write(), or mark the buffer readonly in the shader")]
+    #[error(
+        "kernel `{kernel}` can write binding {binding} (`{name}`), but argument {argument} is given for reading: pass write(), or mark the buffer readonly in the shader"
+    )]
     WritesReadOnlyArgument {
         /// The kernel.
         kernel: String,
@@ -72,7 +76,9 @@ pub enum Error {
         have: String,
     },
     /// More groups than the device runs.
-    #[error("the grid has {need} groups in dimension {dimension}, the device runs {limit}: use Grid::linear, or a kernel with a grid-stride loop")]
+    #[error(
+        "the grid has {need} groups in dimension {dimension}, the device runs {limit}: use Grid::linear, or a kernel with a grid-stride loop"
+    )]
     GridTooLarge {
         /// 0 is x.
         dimension: usize,
@@ -82,7 +88,9 @@ pub enum Error {
         limit: u32,
     },
     /// A binding longer than the device can bind.
-    #[error("argument {argument} of kernel `{kernel}` binds {need} bytes, the device binds {limit}: launch on windows, or take a device address in the push constants")]
+    #[error(
+        "argument {argument} of kernel `{kernel}` binds {need} bytes, the device binds {limit}: launch on windows, or take a device address in the push constants"
+    )]
     BindingTooLarge {
         /// The kernel.
         kernel: String,
@@ -94,7 +102,9 @@ pub enum Error {
         limit: u64,
     },
     /// A slice starts where the device cannot bind.
-    #[error("argument {argument} of kernel `{kernel}` starts at byte {offset} of its allocation, bindings start at multiples of {need}: the nearest below is {nearest}; or take a device address")]
+    #[error(
+        "argument {argument} of kernel `{kernel}` starts at byte {offset} of its allocation, bindings start at multiples of {need}: the nearest below is {nearest}; or take a device address"
+    )]
     Misaligned {
         /// The kernel.
         kernel: String,

@@ -1,8 +1,10 @@
 //! Kernels: SPIR-V modules made into something that can be launched.
 
+use crate::error::{Error, KernelError};
 use crate::Result;
 use crate::runtime::{Inner, Runtime};
 use std::sync::{Arc, Weak};
+use vkhmm_port::DeviceError;
 use vkhmm_vulkan::{KernelOptions, SpecValue, VulkanKernel};
 
 /// A compiled kernel of one runtime. Cheap to clone; what the device still runs stays until it is done.
@@ -86,7 +88,12 @@ impl KernelBuilder {
         }
         let words: Vec<u32> = self.spirv.chunks(4).map(word).collect();
         let padded = self.spirv.len() % 4 != 0;
-        let kernel = inner.engine.device().kernel(if padded { &[] } else { &words }, self.options)?;
+        let made = inner.engine.device().kernel(if padded { &[] } else { &words }, self.options);
+        let kernel = made.map_err(|error| match error {
+            // Loss has one name, whoever notices it.
+            KernelError::Device(lost @ DeviceError::Lost { .. }) => Error::Memory(lost.into()),
+            other => Error::Kernel(other),
+        })?;
         Ok(Kernel { kernel, owner: Arc::downgrade(inner) })
     }
 }

@@ -4,6 +4,7 @@ use crate::access::{Access, Arguments};
 use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::ports::Op;
+use crate::record::Recorder;
 use crate::runtime::{Inner, Runtime};
 use crate::{AccessKind, Result};
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 use vkhmm_engine::{Argument, BindTo, LaunchSpec, OpStatus};
 use vkhmm_port::Device;
 use vkhmm_vulkan::reflect::{PushKind, PushMember};
+
+/// Longer timeouts are this long: clocks count nanoseconds in 64 bits.
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 32);
 
 /// How many work groups run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,9 @@ impl Grid {
             }
         };
         match groups.iter().zip(max).position(|(need, limit)| *need > limit) {
-            Some(dimension) => Err(Error::GridTooLarge { dimension, need: groups[dimension], limit: max[dimension] }),
+            Some(dimension) => {
+                Err(Error::GridTooLarge { dimension, need: groups[dimension], limit: max[dimension] })
+            }
             None => Ok(groups),
         }
     }
@@ -79,7 +85,7 @@ impl Launch {
     /// # Errors
     /// As [`Launch::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        let until = Instant::now() + timeout;
+        let until = Instant::now() + timeout.min(TIMEOUT_MAX);
         for op in &self.ops {
             let left = until.saturating_duration_since(Instant::now());
             if !self.inner.engine.wait(op, Some(left))? {
@@ -143,10 +149,11 @@ impl Runtime {
             push,
             label: kernel.name().into(),
         };
-        if let Some(record) = &self.inner.record {
-            record.note(&spec);
-        }
+        let line = self.inner.record.as_ref().map(|_| Recorder::line(&spec));
         let op = self.inner.engine.launch(spec)?;
+        if let (Some(record), Some(line)) = (&self.inner.record, line) {
+            record.note(&line);
+        }
         Ok(Launch::new(Arc::clone(&self.inner), vec![op]))
     }
 
@@ -159,7 +166,9 @@ impl Runtime {
         let mut binds = Vec::with_capacity(accesses.len());
         for (i, access) in accesses.iter().enumerate() {
             let Some(binding) = bindings.get(i) else {
-                let Some(member) = addresses.next() else { return Err(argument_count(kernel, accesses.len())) };
+                let Some(member) = addresses.next() else {
+                    return Err(argument_count(kernel, accesses.len()));
+                };
                 binds.push(BindTo::Address(member.offset));
                 continue;
             };
@@ -183,7 +192,13 @@ impl Runtime {
             if access.bytes.start % need != 0 {
                 let offset = access.bytes.start;
                 let nearest = offset / need * need;
-                return Err(Error::Misaligned { kernel: kernel.name().into(), argument: i, offset, need, nearest });
+                return Err(Error::Misaligned {
+                    kernel: kernel.name().into(),
+                    argument: i,
+                    offset,
+                    need,
+                    nearest,
+                });
             }
             binds.push(BindTo::Binding);
         }
@@ -211,7 +226,8 @@ fn push_constants(kernel: &Kernel, binds: &[BindTo], values: &[Vec<u8>]) -> Resu
     let open: Vec<&PushMember> = layout.members.iter().filter(bound).collect();
     let mismatch = |have: String| {
         let need: Vec<String> = open.iter().map(|m| format!("{} ({} bytes)", m.name, m.bytes)).collect();
-        let need = if need.is_empty() { "no values".into() } else { format!("the values {}", need.join(", ")) };
+        let need =
+            if need.is_empty() { "no values".into() } else { format!("the values {}", need.join(", ")) };
         Error::Arguments { kernel: kernel.name().into(), need, have }
     };
     let mut push = vec![0; layout.bytes as usize];
@@ -219,10 +235,14 @@ fn push_constants(kernel: &Kernel, binds: &[BindTo], values: &[Vec<u8>]) -> Resu
     for value in values {
         let Some(member) = open.get(at) else { return Err(mismatch(format!("{} values", values.len()))) };
         let start = member.offset as usize;
-        let rest = open[at..].windows(2).all(|w| w[1].offset >= w[0].offset + w[0].bytes) && open.len() - at > 1;
+        let rest =
+            open[at..].windows(2).all(|w| w[1].offset >= w[0].offset + w[0].bytes) && open.len() - at > 1;
         if value.len() == member.bytes as usize {
             at += 1;
-        } else if rest && start + value.len() == layout.bytes as usize && binds.iter().all(|b| *b == BindTo::Binding) {
+        } else if rest
+            && start + value.len() == layout.bytes as usize
+            && binds.iter().all(|b| *b == BindTo::Binding)
+        {
             at = open.len();
         } else {
             return Err(mismatch(format!("a value of {} bytes for {}", value.len(), member.name)));
@@ -234,4 +254,3 @@ fn push_constants(kernel: &Kernel, binds: &[BindTo], values: &[Vec<u8>]) -> Resu
     }
     Ok(push)
 }
-

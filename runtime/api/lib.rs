@@ -1,3 +1,5 @@
+//! vkhmm as applications see it: [`Runtime`], [`Managed`], kernels and launches. The rest of this page is the README.
+//!
 #![doc = include_str!("../../README.md")]
 #![deny(missing_docs)]
 

@@ -36,7 +36,8 @@ impl<T: Pod> Managed<T> {
         let ptr = match &range {
             Some(range) => {
                 let address = inner.engine.host().base() + range.offset() as usize;
-                NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("R is not at address zero")
+                NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+                    .expect("R is not at address zero")
             }
             None => NonNull::dangling(),
         };
@@ -86,7 +87,10 @@ impl<T: Pod> DerefMut for Managed<T> {
 
 impl<T> std::fmt::Debug for Managed<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Managed").field("len", &self.part.len).field("ptr", &self.part.ptr).finish_non_exhaustive()
+        f.debug_struct("Managed")
+            .field("len", &self.part.len)
+            .field("ptr", &self.part.ptr)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::doctor::Doctor;
 use crate::error::Error;
+use crate::launch::TIMEOUT_MAX;
 use crate::managed::Managed;
 use crate::ports::{Engine, Range};
 use crate::record::Recorder;
@@ -26,6 +27,14 @@ impl Inner {
     pub(crate) fn new(engine: Arc<Engine>, doctor: Doctor, record: Option<Recorder>) -> Self {
         let declared = engine.host().profile().faults == FaultMode::Declared;
         Self { engine, declared, doctor, record, shipped: [OnceLock::new(), OnceLock::new()] }
+    }
+}
+
+impl Inner {
+    /// Whether this is the process that made the runtime. In a forked child calls that cannot fail answer as if nothing was
+    /// there: another thread may have held any lock when the child was made.
+    pub(crate) fn owned(&self) -> bool {
+        self.engine.host().owned()
     }
 }
 
@@ -105,12 +114,14 @@ impl Runtime {
     /// window take `bytes_per_item` bytes per item together. Launches in such a loop overlap copies in, kernels and copies out.
     /// Every window but the last starts and ends on whole frames of each array.
     pub fn windows(&self, len: usize, bytes_per_item: usize, depth: usize) -> Windows {
-        Windows::new(len, bytes_per_item, depth, self.inner.engine.device_memory().0)
+        Windows::new(len, bytes_per_item, depth, self.device_memory().0)
     }
 
     /// Submits what is recorded and not yet submitted. Never needed for correctness.
     pub fn flush(&self) {
-        self.inner.engine.flush();
+        if self.inner.owned() {
+            self.inner.engine.flush();
+        }
     }
 
     /// Waits for everything launched before.
@@ -128,7 +139,7 @@ impl Runtime {
 
     /// The last events with their causes, oldest first.
     pub fn trace_events(&self) -> Vec<TraceEvent> {
-        self.inner.engine.trace_events()
+        if self.inner.owned() { self.inner.engine.trace_events() } else { Vec::new() }
     }
 
     /// What was chosen and why, in words.
@@ -138,7 +149,7 @@ impl Runtime {
 
     /// Device memory: (limit, bytes that spans own now).
     pub fn device_memory(&self) -> (u64, u64) {
-        self.inner.engine.device_memory()
+        if self.inner.owned() { self.inner.engine.device_memory() } else { (self.inner.doctor.limit, 0) }
     }
 
     /// Sets how many bytes of device memory frames may take; evicts what is above. Returns the bytes evicted.
@@ -159,12 +170,12 @@ impl Runtime {
 
     /// The registered pagemaps, live and dying.
     pub fn pagemaps(&self) -> Vec<Pagemap> {
-        self.inner.engine.pagemaps()
+        if self.inner.owned() { self.inner.engine.pagemaps() } else { Vec::new() }
     }
 
     /// The pagemap that owns a device address.
     pub fn find_pagemap(&self, device_address: u64) -> Option<Pagemap> {
-        self.inner.engine.find_pagemap(device_address)
+        if self.inner.owned() { self.inner.engine.find_pagemap(device_address) } else { None }
     }
 
     /// No frame of this pagemap is handed out any more; launches fail with `NoPagemap` from now on.
@@ -180,24 +191,29 @@ impl Runtime {
     /// # Errors
     /// The pagemap is live or unknown, or still referenced after `patience`; `DeviceLost`, `ForkedChild`.
     pub fn unregister_pagemap(&self, id: PagemapId, patience: Duration) -> Result<()> {
-        Ok(self.inner.engine.unregister_pagemap(id, patience)?)
+        Ok(self.inner.engine.unregister_pagemap(id, patience.min(TIMEOUT_MAX))?)
     }
 
     /// The descriptor of the page that holds a managed address, or `None` for any other address. Faults nothing in.
     pub fn page_flags<T>(&self, address: *const T) -> Option<PageFlags> {
+        if !self.inner.owned() {
+            return None;
+        }
         let (range, offset) = self.inner.engine.find(address.addr())?;
         Some(self.inner.engine.page_flags(&range, offset))
     }
 
     /// Whether the CPU can load and store the page at `address` where it is: true for every address that is not managed, and for
-    /// managed pages whose bytes are on the host. Total: every address has an answer.
+    /// managed pages whose bytes are on the host; in a forked child for no managed page. Total: every address has an answer.
     pub fn is_addressable<T>(&self, address: *const T) -> bool {
-        self.page_flags(address).is_none_or(|flags| flags.contains(PageFlags::HOST_VALID) || flags.location() == crate::Location::Absent)
+        self.page_flags(address).is_none_or(|flags| {
+            flags.contains(PageFlags::HOST_VALID) || flags.location() == crate::Location::Absent
+        })
     }
 
     /// Messages of the validation layers, if the runtime was built with them. Any message is a bug of vkhmm, or of a kernel.
     pub fn validation_messages(&self) -> Vec<String> {
-        self.inner.engine.device().validation_messages()
+        if self.inner.owned() { self.inner.engine.device().validation_messages() } else { Vec::new() }
     }
 
     /// Number of device calls so far; [`crate::Switches`] fail the n-th.

@@ -24,7 +24,11 @@ impl Runtime {
         let kernel = self.shipped(0, FILL, "vkhmm fill")?;
         let mut last = None;
         for part in self.parts(to.bytes) {
-            last = Some(self.launch(&kernel, Grid::linear((part.len() / 4) as usize), (piece(&to, part), word))?);
+            last = Some(self.launch(
+                &kernel,
+                Grid::linear((part.len() / 4) as usize),
+                (piece(&to, part), word),
+            )?);
         }
         Ok(last.unwrap_or_else(|| Launch::new(Arc::clone(&self.inner), Vec::new())))
     }
@@ -38,7 +42,8 @@ impl Runtime {
         check_words("copy", &from, false)?;
         check_words("copy", &to, true)?;
         if from.bytes.len() != to.bytes.len() {
-            let reason = format!("{} bytes to {} bytes: both must be of one length", from.bytes.len(), to.bytes.len());
+            let reason =
+                format!("{} bytes to {} bytes: both must be of one length", from.bytes.len(), to.bytes.len());
             return Err(Error::Words { operation: "copy", reason });
         }
         let kernel = self.shipped(1, COPY, "vkhmm copy")?;
@@ -64,13 +69,22 @@ impl Runtime {
         let most = (self.inner.engine.device().profile().binding_bytes_max / 65536).max(1) * 65536;
         let count = bytes.len().div_ceil(most);
         (0..count)
-            .map(|i| ByteRange { start: bytes.start + i * most, end: (bytes.start + (i + 1) * most).min(bytes.end) })
+            .map(|i| ByteRange {
+                start: bytes.start + i * most,
+                end: (bytes.start + (i + 1) * most).min(bytes.end),
+            })
             .collect()
     }
 }
 
 fn piece<'a>(of: &Access<'a>, bytes: ByteRange) -> Access<'a> {
-    Access { inner: Arc::clone(&of.inner), range: of.range.clone(), bytes, kind: of.kind, borrow: PhantomData }
+    Access {
+        inner: Arc::clone(&of.inner),
+        range: of.range.clone(),
+        bytes,
+        kind: of.kind,
+        borrow: PhantomData,
+    }
 }
 
 fn check_words(operation: &'static str, access: &Access<'_>, writes: bool) -> Result<()> {

@@ -51,11 +51,11 @@ impl<T: Pod> Part<T> {
     pub(crate) fn part(&self, bounds: impl RangeBounds<usize>) -> Self {
         let from = match bounds.start_bound() {
             Bound::Included(s) => *s,
-            Bound::Excluded(s) => *s + 1,
+            Bound::Excluded(s) => s.checked_add(1).expect("slice start index past usize::MAX"),
             Bound::Unbounded => 0,
         };
         let to = match bounds.end_bound() {
-            Bound::Included(e) => *e + 1,
+            Bound::Included(e) => e.checked_add(1).expect("slice end index past usize::MAX"),
             Bound::Excluded(e) => *e,
             Bound::Unbounded => self.len,
         };
@@ -63,7 +63,13 @@ impl<T: Pod> Part<T> {
         assert!(to <= self.len, "range end index {to} out of range for slice of length {}", self.len);
         // SAFETY: `from <= self.len`, so the pointer stays inside (or one past) the part that `self` names.
         let ptr = unsafe { self.ptr.add(from) };
-        Self { inner: Arc::clone(&self.inner), range: self.range.clone(), ptr, start: self.start + from, len: to - from }
+        Self {
+            inner: Arc::clone(&self.inner),
+            range: self.range.clone(),
+            ptr,
+            start: self.start + from,
+            len: to - from,
+        }
     }
 
     pub(crate) fn bring_home(&self, kind: GuardKind) -> Result<(), vkhmm_engine::EngineError> {
@@ -103,7 +109,13 @@ impl<T: Pod> Part<T> {
     }
 
     pub(crate) fn access<'a>(&self, kind: AccessKind) -> Access<'a> {
-        Access { inner: Arc::clone(&self.inner), range: self.range.clone(), bytes: self.bytes(), kind, borrow: PhantomData }
+        Access {
+            inner: Arc::clone(&self.inner),
+            range: self.range.clone(),
+            bytes: self.bytes(),
+            kind,
+            borrow: PhantomData,
+        }
     }
 }
 

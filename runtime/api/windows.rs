@@ -54,7 +54,9 @@ mod tests {
 
     #[test]
     fn windows_cover_everything_once_and_fit() {
-        for (len, per_item, depth, limit) in [(10_000_000, 8, 2, 20 << 20), (5, 4, 2, 1 << 20), (0, 4, 2, 1 << 20), (1 << 20, 12, 3, 1 << 20)] {
+        for (len, per_item, depth, limit) in
+            [(10_000_000, 8, 2, 20 << 20), (5, 4, 2, 1 << 20), (0, 4, 2, 1 << 20), (1 << 20, 12, 3, 1 << 20)]
+        {
             let windows = Windows::new(len, per_item, depth, limit);
             assert!((windows.step() * per_item * depth) as u64 <= limit);
             assert_eq!(windows.len(), windows.clone().count());

@@ -253,6 +253,11 @@ impl Block {
         self.transfers.iter().fold(PageMask::EMPTY, |all, t| all | t.mask)
     }
 
+    /// Pages that `op` brings home.
+    pub fn moving_by(&self, op: OpId) -> PageMask {
+        self.transfers.iter().filter(|t| t.op == op).fold(PageMask::EMPTY, |all, t| all | t.mask)
+    }
+
     /// Parked touches: (reads, writes).
     pub fn parked(&self) -> (PageMask, PageMask) {
         (self.parked_read, self.parked_write)

@@ -221,6 +221,6 @@ mod tests {
     #[test]
     fn rounding_grows_to_whole_groups() {
         let m = PageMask::single(17) | PageMask::range(31..33);
-        assert_eq!(m.rounded_to(16).runs().collect::<Vec<_>>(), [16..48]);
+        assert!(m.rounded_to(16).runs().eq(core::iter::once(16..48)));
     }
 }

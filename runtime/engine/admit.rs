@@ -11,10 +11,11 @@ use crate::arena::{NoFrames, Placing};
 use crate::launch::Bound;
 use crate::stats::Counters;
 use crate::submit::pieces_bytes;
-use crate::{Argument, Engine, EngineError, LaunchSpec, Op, Ports, Watch};
+use crate::{Argument, Engine, EngineError, LaunchSpec, Op, OpStatus, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use vkhmm_core::block::Cause;
 use vkhmm_core::placement::{EvictGoal, Want};
 use vkhmm_core::units::{OpId, RangeId};
 use vkhmm_core::uses::Uses;
@@ -99,8 +100,12 @@ impl<P: Ports> Engine<P> {
         op: &Arc<Op<P>>,
         spec: LaunchSpec<P>,
     ) -> Result<Option<Arc<Op<P>>>, EngineError> {
-        self.import_arguments(&spec);
         let (wants, of_argument) = self.wants(&spec);
+        // What can never be placed is refused below; it must not pin the host's pages first.
+        let subs: u64 = wants.iter().map(|w| u64::from(w.subs.end - w.subs.start)).sum();
+        if subs <= u64::from(self.arena.lock().limit_frames()) {
+            self.import_arguments(&spec);
+        }
         let ops =
             Ops { main: Arc::clone(op), copy: self.new_op(&spec.label), evict: self.new_op(&spec.label) };
         let turn = self.take_turn();
@@ -185,6 +190,30 @@ impl<P: Ports> Engine<P> {
         (wants, of_argument)
     }
 
+    /// Earlier requests that claimed frames for these ranges: a span may have frames that none of them has used yet, and whose
+    /// former users only they waited for.
+    fn claims_of(&self, spec: &LaunchSpec<P>) -> Vec<Arc<Op<P>>> {
+        let completed = *self.completed.lock();
+        let mut all = Vec::new();
+        let mut over = Vec::new();
+        for range in spec.arguments.iter().filter_map(Argument::target) {
+            let known = range.claims.lock().clone();
+            let is_over = |op: &Arc<Op<P>>| op.status() != OpStatus::Queued && op.waited().done(&completed);
+            let (gone, kept): (Vec<_>, Vec<_>) = known.into_iter().partition(is_over);
+            range.claims.lock().retain(|op| kept.iter().any(|k| k.id == op.id));
+            all.extend(kept);
+            over.extend(gone);
+        }
+        drop(over);
+        all
+    }
+
+    fn note_claim(&self, op: &Arc<Op<P>>, spec: &LaunchSpec<P>) {
+        for range in spec.arguments.iter().filter_map(Argument::target) {
+            range.claims.lock().push(Arc::clone(op));
+        }
+    }
+
     fn try_admit(
         &self,
         ops: &Ops<P>,
@@ -218,11 +247,16 @@ impl<P: Ports> Engine<P> {
         for block in blocks.values_mut() {
             block.frames = self.frames_of(block, wants, &plan);
         }
+        let claims = self.claims_of(spec);
         let mut found = Found { uses: plan.deps.uses, after };
         if let Err(refusal) = self.take_holds(ops, &blocks, &mut found) {
             return undo(refusal);
         }
-        let mut item = self.commit(ops, &blocks, found);
+        let mut item = self.commit(ops, &blocks, found, if spec.kernel.is_some() { Cause::Launch } else { Cause::Prefetch });
+        item.claims = claims;
+        if !plan.deps.is_none() || !plan.evictions.is_empty() {
+            self.note_claim(&ops.main, spec);
+        }
         let touched: Vec<_> = spec
             .arguments
             .iter()

@@ -48,7 +48,7 @@ pub(crate) enum NoFrames {
 
 impl<P: Ports> Arena<P> {
     pub(crate) fn new(geometry: Geometry, limit_bytes: u64) -> Self {
-        let frames = (limit_bytes / geometry.frame_bytes()) as u32;
+        let frames = u32::try_from(limit_bytes / geometry.frame_bytes()).unwrap_or(u32::MAX);
         let placement = SpanPlacement::new(frames);
         Self {
             geometry,
@@ -63,7 +63,7 @@ impl<P: Ports> Arena<P> {
     }
 
     pub(crate) fn limit_frames(&self) -> u32 {
-        (self.limit_bytes / self.geometry.frame_bytes()) as u32
+        u32::try_from(self.limit_bytes / self.geometry.frame_bytes()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn owned_frames(&self) -> u32 {
@@ -153,7 +153,8 @@ impl<P: Ports> Arena<P> {
         self.placement.add_frames(self.registry.frames(id).map_err(refused)?);
         self.pieces.insert(first, id);
         self.frames_taken += count;
-        self.next_frame += count;
+        // A number that is no frame lies between pieces: bytes that are neighbours by number are neighbours in memory.
+        self.next_frame += count + 1;
         Ok(())
     }
 

@@ -94,8 +94,9 @@ impl<P: Ports> Engine<P> {
         }
         for at in op.take_blocks() {
             let mut block = at.range.blocks[at.block as usize].lock();
+            let arrived = block.moving_by(op.id);
             block.finish(op.id);
-            self.resume(&at.range, at.block, &mut block);
+            self.resume(&at.range, at.block, &mut block, arrived);
             self.refresh_gate(&at.range, at.block, &block);
         }
         op.set_status(OpStatus::Done);

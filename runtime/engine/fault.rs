@@ -217,8 +217,9 @@ impl<P: Ports> Engine<P> {
         block.poisoned(unseen);
     }
 
-    /// Asks again about every parked touch of a block, under its lock; whoever still has to wait is parked again.
-    pub(crate) fn resume(&self, range: &Arc<RangeCell<P>>, index: u32, block: &mut Block) {
+    /// Asks again about every parked touch of a block, under its lock; whoever still has to wait is parked again. Pages of
+    /// `around` are published with them where they have the same answer.
+    pub(crate) fn resume(&self, range: &Arc<RangeCell<P>>, index: u32, block: &mut Block, around: PageMask) {
         let (reads, writes) = block.parked();
         for (pages, write) in [(writes, true), (reads, false)] {
             for page in pages.runs().flatten() {
@@ -227,7 +228,7 @@ impl<P: Ports> Engine<P> {
                     continue; // answered together with a neighbour
                 }
                 block.take_parked(page, write);
-                let extent = PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages;
+                let extent = PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages | around;
                 self.answer(range, index, block, page, write, extent);
             }
         }

@@ -197,7 +197,7 @@ impl<P: Ports> Engine<P> {
         for (index, _, _) in range.cut(bytes) {
             let mut block = range.blocks[index as usize].lock();
             if block.finish(op) {
-                self.resume(range, index, &mut block);
+                self.resume(range, index, &mut block, PageMask::EMPTY);
                 self.refresh_gate(range, index, &block);
             }
         }

@@ -206,7 +206,7 @@ impl<P: Ports> Engine<P> {
             };
             for index in waiting {
                 let mut block = range.blocks[index as usize].lock();
-                self.resume(range, index, &mut block);
+                self.resume(range, index, &mut block, PageMask::EMPTY);
             }
             if awaited {
                 self.progress.notify();

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vkhmm_core::block::Summary;
+use vkhmm_core::mask::PageMask;
 use vkhmm_core::units::ByteRange;
 use vkhmm_port::{Mutex, Signal};
 
@@ -49,7 +50,7 @@ impl<P: Ports> Engine<P> {
                     }
                     block.poisoned(lost);
                 }
-                self.resume(range, index, &mut block);
+                self.resume(range, index, &mut block, PageMask::EMPTY);
             }
         }
         let open: Vec<_> = core::mem::take(&mut *self.ops.lock()).into_values().collect();
@@ -57,11 +58,8 @@ impl<P: Ports> Engine<P> {
             op.set_status(OpStatus::Lost);
             drop(op.take_blocks());
         }
-        for range in &ranges {
-            range.gate.lock().deciding = 0;
-            let imports = core::mem::take(&mut range.imports.lock().pieces);
-            drop(imports);
-        }
+        // Imports stay with their ranges: what the lost device still names keeps the host pages from being punched (`retire`).
+        ranges.iter().for_each(|range| range.gate.lock().deciding = 0);
         let lanes = core::mem::take(&mut self.flights.lock().lanes);
         drop(lanes);
         drop(turn);
@@ -82,7 +80,12 @@ impl<P: Ports> Engine<P> {
         self.check_interval(range, bytes)?;
         let page_bytes = u64::from(self.config.geometry.page_bytes);
         for (index, touched, _) in range.cut(bytes) {
-            let lost = range.blocks[index as usize].lock().lost() & touched;
+            let block = range.blocks[index as usize].lock();
+            // Between the news of the loss and its settling, too: what the device alone has is as good as lost.
+            let gone = self.lost.load(Ordering::Acquire);
+            let lost =
+                if gone { block.lost() | block.dirty() | block.moving() } else { block.lost() } & touched;
+            drop(block);
             if let Some(run) = lost.runs().next() {
                 let base = u64::from(index) * self.config.geometry.block_bytes();
                 return Err(EngineError::Lost {

@@ -51,6 +51,7 @@ pub struct Op<P: Ports> {
 
 struct OpInner<P: Ports> {
     uses: Uses,
+    waited: Uses,
     blocks: Vec<BlockRef<P>>,
 }
 
@@ -63,7 +64,7 @@ impl<P: Ports> Op<P> {
             pending: AtomicU32::new(1),
             ordered: AtomicBool::new(false),
             elapsed_ns: Arc::new(AtomicU64::new(0)),
-            inner: exec.mutex(Rank::Leaf, OpInner { uses: Uses::NONE, blocks: Vec::new() }),
+            inner: exec.mutex(Rank::Leaf, OpInner { uses: Uses::NONE, waited: Uses::NONE, blocks: Vec::new() }),
         })
     }
 
@@ -105,6 +106,17 @@ impl<P: Ports> Op<P> {
     /// See [`Op::is_ordered`].
     pub(crate) fn set_ordered(&self) {
         self.ordered.store(true, Ordering::Release);
+    }
+
+    /// What had to be over before it wrote frames. Whoever later writes frames that its plan claimed and it left alone waits for
+    /// that, too, and not for its kernel.
+    pub(crate) fn waited(&self) -> Uses {
+        self.inner.lock().waited
+    }
+
+    /// See [`Op::waited`].
+    pub(crate) fn set_waited(&self, waited: Uses) {
+        self.inner.lock().waited = waited;
     }
 
     /// Whoever comes after it comes after `uses`, too.

@@ -1,6 +1,6 @@
 //! Ranges: what one allocation reserves, its blocks, and its gate; and the space they are cut from.
 
-use crate::Ports;
+use crate::{Op, Ports};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +25,8 @@ pub struct RangeCell<P: Ports> {
     pub(crate) blocks: Vec<<P::Exec as Exec>::Mutex<Block>>,
     /// Lock: gate. Owns the residency bitmaps and last uses · blocks on nothing.
     pub(crate) gate: <P::Exec as Exec>::Mutex<Gate>,
+    /// Lock: leaf. Owns the requests whose plans claimed frames for this range and may have left some of them alone.
+    pub(crate) claims: <P::Exec as Exec>::Mutex<Vec<Arc<Op<P>>>>,
     /// Lock: leaf. Owns the fault-around policy · blocks on nothing.
     pub(crate) stream: <P::Exec as Exec>::Mutex<Stream>,
     /// Lock: leaf. Owns the imports of this range's blocks · blocks on nothing.
@@ -145,6 +147,7 @@ impl<P: Ports> RangeCell<P> {
             geometry,
             blocks,
             gate: exec.mutex(Rank::Gate, Gate::new(count)),
+            claims: exec.mutex(Rank::Leaf, Vec::new()),
             stream: exec.mutex(Rank::Leaf, Stream::new()),
             imports: exec.mutex(Rank::Leaf, Imports { pieces: Vec::new(), refused: false }),
             dead: AtomicBool::new(false),

@@ -50,6 +50,8 @@ pub(crate) struct Item<P: Ports> {
     pub(crate) waits: Uses,
     /// Likewise; earlier items, whose tickets are known by the time this one is processed.
     pub(crate) after: Vec<Arc<Op<P>>>,
+    /// Must wait for what these waited for (see [`Op::waited`]).
+    pub(crate) claims: Vec<Arc<Op<P>>>,
     pub(crate) outs: Vec<Piece<P::Device>>,
     pub(crate) moves: Vec<Region>,
     pub(crate) fills: Vec<(u64, u64)>,

@@ -66,7 +66,7 @@ fn two_submissions_to_one_place_without_a_barrier_are_reported() {
         }
     }
     reports(&device, "SYNC-HAZARD-WRITE-AFTER-WRITE");
-    // SAFETY: vkQueueWaitIdle: as above.
+    // SAFETY: vkQueueWaitIdle: this thread alone uses the queue.
     unsafe { device.ctx.device.queue_wait_idle(queue.handle) }.expect("wait");
     recordings.into_iter().for_each(|recording| queue.recycler.give(recording));
 }

@@ -166,6 +166,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        let _section = crate::exit::section();
         // SAFETY: vkDestroyDevice: every object holds an Arc of the context, so all of them are destroyed; `VulkanDevice` waited
         // for the queues before it let go.
         unsafe { self.device.destroy_device(None) };

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::copy::Copier;
 use crate::dispatch::Dispatcher;
 use crate::error::{KernelError, refused};
+use crate::exit;
 use crate::import::VulkanImport;
 use crate::inject::{Can, Injector};
 use crate::kernel::{KernelOptions, VulkanKernel};
@@ -41,6 +42,8 @@ pub struct VulkanDevice {
     pub(crate) cache: vk::PipelineCache,
     pub(crate) log: ValidationLog,
     pub(crate) ctx: Arc<Context>,
+    /// Opened by drop and closed after every other field is gone: all that is driver work.
+    pub(crate) section: Option<exit::Section>,
 }
 
 /// What is left to do once a submission is done: where its times go, and what the host may read then.
@@ -84,6 +87,7 @@ impl VulkanDevice {
     /// # Errors
     /// [`KernelError`] names what is missing, what is needed and what the device has.
     pub fn kernel(&self, words: &[u32], options: KernelOptions) -> Result<Arc<VulkanKernel>, KernelError> {
+        let _section = exit::section();
         if self.ctx.is_lost() {
             return Err(DeviceError::Lost { operation: "make a kernel" }.into());
         }
@@ -225,16 +229,19 @@ impl Device for VulkanDevice {
     }
 
     fn grow(&self, first: FrameIndex, count: u32) -> Result<u64, DeviceError> {
+        let _section = exit::section();
         let bytes = u64::from(count) * FRAME_BYTES;
         self.injector.enter(&self.ctx, "grow the arena", Can::Fail(bytes))?;
         self.arena.grow(first, count, self.profile.piece_bytes_max)
     }
 
     fn shrink(&self, first: FrameIndex) {
+        let _section = exit::section();
         self.arena.shrink(first);
     }
 
     fn buffer(&self, run: FrameRun) -> Result<VulkanBuffer, DeviceError> {
+        let _section = exit::section();
         let bytes = u64::from(run.count) * FRAME_BYTES;
         self.injector.enter(&self.ctx, "make a span's buffer", Can::Fail(bytes))?;
         self.arena.buffer(run)
@@ -246,6 +253,7 @@ impl Device for VulkanDevice {
 
     fn import(&self, bytes: RawBytes) -> Result<VulkanImport, DeviceError> {
         const OPERATION: &str = "import host memory";
+        let _section = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::Fail(bytes.len() as u64))?;
         if self.profile.import.is_none() {
             return Err(refused(OPERATION, self.report.import.clone()));
@@ -255,6 +263,7 @@ impl Device for VulkanDevice {
 
     fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
         const OPERATION: &str = "submit";
+        let _section = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::Fail(0))?;
         let queue = self.queue(role);
         // Before the lock: what a finished submission kept is destroyed here, and that takes time.
@@ -291,13 +300,16 @@ impl Device for VulkanDevice {
     }
 
     fn completed(&self) -> Result<Uses, DeviceError> {
+        let _section = exit::section();
         self.injector.enter(&self.ctx, "read the timelines", Can::BeLost)?;
         self.poll()
     }
 
     fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
         const OPERATION: &str = "wait for a timeline";
+        let injected = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
+        drop(injected);
         let deadline = Instant::now().checked_add(timeout);
         let semaphores: Vec<vk::Semaphore> = self.queues.iter().map(|q| q.semaphore).collect();
         let values: Vec<u64> = self.queues.iter().map(|q| seen.on(q.timeline) + 1).collect();
@@ -306,6 +318,7 @@ impl Device for VulkanDevice {
             .semaphores(&semaphores)
             .values(&values);
         loop {
+            let _section = exit::section();
             let left = deadline.map_or(WAIT_SLICE, |d| d.saturating_duration_since(Instant::now()));
             // SAFETY: vkWaitSemaphores: the semaphores are timelines that live as long as `self`.
             match unsafe { self.ctx.device.wait_semaphores(&info, left.min(WAIT_SLICE).as_nanos() as u64) } {
@@ -326,6 +339,7 @@ impl Device for VulkanDevice {
 
     fn read_frames(&self, device_offset: u64, to: RawBytes) -> Result<(), DeviceError> {
         const OPERATION: &str = "read device memory";
+        let _section = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
         let allowed = self.profile.memory.cpu_reads;
         let (view, offset) = self.frame_view(OPERATION, device_offset, to.len(), allowed)?;
@@ -336,6 +350,7 @@ impl Device for VulkanDevice {
 
     fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError> {
         const OPERATION: &str = "write device memory";
+        let _section = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
         let allowed = self.profile.memory.cpu_writes;
         let (view, offset) = self.frame_view(OPERATION, device_offset, from.len(), allowed)?;
@@ -350,6 +365,7 @@ impl Device for VulkanDevice {
 
 impl Drop for VulkanDevice {
     fn drop(&mut self) {
+        self.section = Some(exit::section());
         // An injected loss is no reason not to wait: the queues still run. A real one is: nothing does.
         if !self.ctx.is_gone() {
             // SAFETY: vkDeviceWaitIdle: `&mut self`, so no other thread uses a queue. Its failure means loss, and then nothing

@@ -90,6 +90,7 @@ impl VulkanImport {
 
 impl Drop for VulkanImport {
     fn drop(&mut self) {
+        let _section = crate::exit::section();
         // SAFETY: vkDestroyBuffer and vkFreeMemory: submissions keep their imports by Arc until their ticket is reached
         // (`recycle.rs`); a null memory (failed `new`) is allowed.
         unsafe {

@@ -80,6 +80,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        let _section = crate::exit::section();
         // SAFETY: everything made from the instance is gone: `Context` destroys the device before it drops this, and `open`
         // holds no object across a failure. The messenger goes first, as its owner does.
         unsafe {

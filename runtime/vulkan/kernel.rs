@@ -207,6 +207,7 @@ impl fmt::Debug for VulkanKernel {
 
 impl Drop for VulkanKernel {
     fn drop(&mut self) {
+        let _section = crate::exit::section();
         // SAFETY: vkDestroyPipeline and its layouts: submissions keep their kernels by Arc until their ticket is reached
         // (`recycle.rs`); null handles (failed `new`) are allowed.
         unsafe {

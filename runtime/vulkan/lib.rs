@@ -27,6 +27,7 @@ mod copy;
 mod device;
 mod dispatch;
 mod error;
+mod exit;
 mod features;
 mod import;
 mod inject;

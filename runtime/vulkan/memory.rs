@@ -43,6 +43,7 @@ impl VulkanBuffer {
 
 impl Drop for VulkanBuffer {
     fn drop(&mut self) {
+        let _section = crate::exit::section();
         // SAFETY: vkDestroyBuffer: submissions keep their buffers by Arc until their ticket is reached (`recycle.rs`).
         unsafe { self.ctx.device.destroy_buffer(self.handle, None) };
     }

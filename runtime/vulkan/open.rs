@@ -76,6 +76,7 @@ impl VulkanDevice {
             placement: placement(&ctx.physical),
         };
         let cache = device::new_cache(&ctx)?;
+        crate::exit::register();
         Ok(Self {
             profile,
             report,
@@ -88,6 +89,7 @@ impl VulkanDevice {
             cache,
             log,
             ctx,
+            section: None,
         })
     }
 }

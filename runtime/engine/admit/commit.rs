@@ -13,7 +13,7 @@ use vkhmm_core::block::{Cause, pages_of_sub};
 use vkhmm_port::{Mutex, Region};
 
 impl<P: Ports> Engine<P> {
-    pub(super) fn commit(&self, ops: &Ops<P>, blocks: &Blocks<P>, found: Found<P>) -> Item<P> {
+    pub(super) fn commit(&self, ops: &Ops<P>, blocks: &Blocks<P>, found: Found<P>, cause: Cause) -> Item<P> {
         let g = self.config.geometry;
         let mut item = Item {
             op: Arc::clone(&ops.main),
@@ -25,6 +25,7 @@ impl<P: Ports> Engine<P> {
             moves: Vec::new(),
             fills: Vec::new(),
             ins: Vec::new(),
+            claims: Vec::new(),
             dispatch: None,
         };
         let mut held = Vec::with_capacity(blocks.len());
@@ -73,7 +74,7 @@ impl<P: Ports> Engine<P> {
             );
             let ins = self.pieces(&plan.range, plan.index, &block, work.copy_in);
             for piece in &ins {
-                self.note(TraceCause::ToDevice(Cause::Launch), (piece.host..piece.host + piece.bytes).into());
+                self.note(TraceCause::ToDevice(cause), (piece.host..piece.host + piece.bytes).into());
             }
             item.ins.extend(ins);
             for piece in self.pieces(&plan.range, plan.index, &block, work.zero) {

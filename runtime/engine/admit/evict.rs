@@ -5,6 +5,7 @@ use super::{Found, Ops, Refusal};
 use crate::{Engine, EngineError, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use vkhmm_core::block::Cause;
 use vkhmm_core::placement::EvictGoal;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
@@ -46,7 +47,7 @@ impl<P: Ports> Engine<P> {
             let outcome = if there { self.take_holds(&ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
             match outcome {
                 Ok(()) => {
-                    let item = self.commit(&ops, &blocks, found);
+                    let item = self.commit(&ops, &blocks, found, Cause::Evict);
                     self.arena.lock().commit(ops.main.id, &item.waits);
                     self.put(item);
                     return Ok(frames * self.config.geometry.frame_bytes());
@@ -89,7 +90,7 @@ impl<P: Ports> Engine<P> {
     /// `DeviceLost`, `ForkedChild`.
     pub fn trim(&self, bytes: u64) -> Result<u64, EngineError> {
         self.check_alive()?;
-        let frames = bytes.div_ceil(self.config.geometry.frame_bytes()) as u32;
+        let frames = u32::try_from(bytes.div_ceil(self.config.geometry.frame_bytes())).unwrap_or(u32::MAX);
         if frames == 0 { Ok(0) } else { self.evict_now(EvictGoal::Frames(frames)) }
     }
 

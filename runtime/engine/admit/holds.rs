@@ -27,13 +27,13 @@ impl<P: Ports> Engine<P> {
             let outcome = self.hold_block(ops, plan, &mut block, found);
             if let Err(refusal) = outcome {
                 block.abort(&ops.ids());
-                self.resume(&plan.range, plan.index, &mut block);
+                self.resume(&plan.range, plan.index, &mut block, PageMask::EMPTY);
                 self.refresh_gate(&plan.range, plan.index, &block);
                 drop(block);
                 for earlier in blocks.values().take(done) {
                     let mut block = earlier.range.blocks[earlier.index as usize].lock();
                     block.abort(&ops.ids());
-                    self.resume(&earlier.range, earlier.index, &mut block);
+                    self.resume(&earlier.range, earlier.index, &mut block, PageMask::EMPTY);
                     self.refresh_gate(&earlier.range, earlier.index, &block);
                 }
                 return Err(refusal);

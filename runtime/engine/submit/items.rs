@@ -26,7 +26,10 @@ impl<P: Ports> Engine<P> {
 
     /// Everything of the item is in queues: its operations say so. `launched`: its kernel, which waits for all the rest, is too.
     /// Under the submit lock, before any later item is looked at.
-    pub(super) fn note_queued(&self, [main, copy, evict]: &[Arc<Op<P>>; 3], launched: bool) {
+    pub(super) fn note_queued(&self, [main, copy, evict]: &[Arc<Op<P>>; 3], launched: bool, waits: Uses) {
+        let mut waited = waits;
+        waited.merge(&evict.uses());
+        main.set_waited(waited);
         let compute = self.device.profile().timeline(Role::Compute);
         // Who comes after the request comes after all of it, also where it has no kernel that would wait for its copies.
         main.add_uses(&copy.uses());
@@ -42,7 +45,10 @@ impl<P: Ports> Engine<P> {
 
     /// The frames of a submitted item know their last uses; its blocks' gates may open for what is submitted from now on.
     pub(super) fn after_submit(&self, ops: &[Arc<Op<P>>; 3]) {
-        self.arena.lock().submitted(ops[0].id, ops[0].uses());
+        // Frames of the plan that it left alone are free for others after the same waits.
+        let mut uses = ops[0].uses();
+        uses.merge(&ops[0].waited());
+        self.arena.lock().submitted(ops[0].id, uses);
         for at in ops[0].blocks() {
             let block = at.range.blocks[at.block as usize].lock();
             self.refresh_gate(&at.range, at.block, &block);
@@ -60,12 +66,16 @@ impl<P: Ports> Engine<P> {
         for op in &item.after {
             waits.merge(&op.uses());
         }
+        for op in &item.claims {
+            waits.merge(&op.waited());
+        }
         waits
     }
 
     /// Items whose bytes go straight between A and the device (or that copy nothing).
     pub(super) fn process_direct(&self, submit: &mut Submit<P>, item: Item<P>) -> [Arc<Op<P>>; 3] {
-        let mut waits = self.waits_of(&item);
+        let waited = self.waits_of(&item);
+        let mut waits = waited;
         let profile = self.device.profile();
         let bytes = item.copies_bytes();
         Counters::add(&self.counters.path_import_bytes, pieces_bytes(&item.outs) + pieces_bytes(&item.ins));
@@ -102,7 +112,7 @@ impl<P: Ports> Engine<P> {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }
         let ops = [item.op, item.copy, item.evict];
-        self.note_queued(&ops, launched);
+        self.note_queued(&ops, launched, waited);
         ops
     }
 

@@ -60,7 +60,8 @@ impl<P: Ports> Engine<P> {
             self.after_submit(&ops);
             return;
         }
-        let mut waits = self.waits_of(&item);
+        let waited = self.waits_of(&item);
+        let mut waits = waited;
         for piece in core::mem::take(&mut item.outs) {
             waits.add(self.stage_out(&item.evict, piece, waits));
         }
@@ -94,7 +95,7 @@ impl<P: Ports> Engine<P> {
         if let Some(dispatch) = dispatch {
             self.record_dispatch(&mut submit, &ops[0], waits, dispatch);
         }
-        self.note_queued(&ops, launched);
+        self.note_queued(&ops, launched, waited);
         drop(submit);
         self.after_submit(&ops);
     }

@@ -51,8 +51,14 @@ impl Met {
 
 /// Sums the bytes of its read bindings, adds the sum and one to each byte it writes, and fills what it overwrites with the sum.
 /// The push constants say which binding is which.
-fn kernel() -> FakeKernel {
-    FakeKernel::new(|bindings, push, _| {
+fn kernel(what: String, expected: Vec<Vec<u8>>, wrong: Arc<Mutex<Vec<String>>>) -> FakeKernel {
+    FakeKernel::new(move |bindings, push, _| {
+        for ((binding, kind), want) in bindings.iter().zip(push).zip(&expected) {
+            let got = binding.to_vec();
+            if *kind < 2 && got != *want {
+                wrong.lock().unwrap().push(format!("{what}: the kernel found {got:?} instead of {want:?}"));
+            }
+        }
         let reads = bindings.iter().zip(push).filter(|(_, kind)| **kind == 0);
         let sum = reads.fold(0_u8, |sum, (b, _)| b.to_vec().iter().fold(sum, |s, v| s.wrapping_add(*v)));
         for (binding, kind) in bindings.iter().zip(push) {
@@ -73,6 +79,8 @@ struct Player<'a> {
     last: Option<Operation>,
     alone: bool,
     log: Vec<String>,
+    /// What kernels found that differs from the twin.
+    wrong: Arc<Mutex<Vec<String>>>,
 }
 
 impl Player<'_> {
@@ -116,7 +124,11 @@ impl Player<'_> {
             .collect();
         let named: Vec<_> = accesses.iter().map(|(r, i, a)| format!("{}:{i:?} {a:?}", r.offset())).collect();
         self.log.push(format!("launch {}", named.join(", ")));
-        let mut spec = self.w.spec(&kernel(), &accesses);
+        let expected = list.iter().map(|(area, i, _)| {
+            self.areas[*area].twin[i.start as usize..i.end as usize].to_vec()
+        });
+        let kernel = kernel(named.join(", "), expected.collect(), Arc::clone(&self.wrong));
+        let mut spec = self.w.spec(&kernel, &accesses);
         spec.push = list.iter().map(|(_, _, kind)| *kind).collect();
         match self.w.engine.launch(spec) {
             Ok(op) => self.last = Some(op),
@@ -163,7 +175,7 @@ impl Player<'_> {
                 area.range.id(),
                 area.range.offset(),
                 self.w.map(&area.range),
-                tail.join("\n")
+                [tail, &self.wrong.lock().unwrap()].concat().join("\n")
             );
         }
     }
@@ -383,6 +395,7 @@ fn alone(setup: Setup, seed: u64, steps: u32) -> Met {
             last: None,
             alone: true,
             log: Vec::new(),
+            wrong: Arc::default(),
         };
         for _ in 0..steps {
             player.step();
@@ -435,6 +448,7 @@ fn together(setup: Setup, seed: u64, threads: u64, steps: u32) -> Met {
                         last: None,
                         alone: false,
                         log: Vec::new(),
+            wrong: Arc::default(),
                     };
                     for _ in 0..steps {
                         player.step();

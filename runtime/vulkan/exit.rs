@@ -1,0 +1,64 @@
+//! The end of the process. Runtimes are never joined, so our threads may still be at work, or just taking a device down, when `main`
+//! returns; drivers and layers then destroy their own globals. An exit handler, registered after they were loaded and so run before
+//! they are taken down, waits for the driver calls under way and lets no new one begin: whoever comes later sleeps until the process
+//! is gone.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Threads inside driver calls.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+/// The process is ending.
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// How long the end of the process waits for calls under way.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Sections this thread is in; and whether it is the one that ends the process, which may always pass.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static ENDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A stretch of driver calls. Nests.
+pub(crate) struct Section(());
+
+/// Begins a stretch of driver calls; never returns once the process is ending.
+pub(crate) fn section() -> Section {
+    let outermost = DEPTH.with(|d| d.replace(d.get() + 1) == 0);
+    if outermost {
+        INSIDE.fetch_add(1, Ordering::SeqCst);
+        if ENDING.load(Ordering::SeqCst) && !ENDS.with(Cell::get) {
+            INSIDE.fetch_sub(1, Ordering::SeqCst);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+    Section(())
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        if DEPTH.with(|d| d.replace(d.get() - 1) == 1) {
+            INSIDE.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+extern "C" fn on_exit() {
+    ENDS.with(|e| e.set(true));
+    ENDING.store(true, Ordering::SeqCst);
+    let mine = usize::from(DEPTH.with(Cell::get) > 0);
+    let end = Instant::now() + PATIENCE;
+    while INSIDE.load(Ordering::SeqCst) > mine && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Called once a device is open, when the driver's libraries are loaded: handlers run in the reverse order of registration.
+pub(crate) fn register() {
+    // SAFETY: atexit(3): `on_exit` is a function of this program, takes nothing and does not unwind.
+    let registered = unsafe { libc::atexit(on_exit) };
+    debug_assert_eq!(registered, 0, "no room for an exit handler");
+}

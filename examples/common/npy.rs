@@ -19,6 +19,10 @@ pub(crate) fn open(path: &Path) -> Result<Source> {
 
 /// Reads and checks the header: row-major order, and as many bytes of data as the shape says.
 pub(crate) fn check<R: Read + Seek>(mut reader: R) -> Result<NpyFile<R>> {
+    let mut head = Vec::new();
+    reader.by_ref().take(4096).read_to_end(&mut head)?;
+    ensure!(countable(&head), "the shape is too large for any machine");
+    reader.rewind()?;
     let header = NpyHeader::from_reader(&mut reader).context("not a NumPy .npy file")?;
     let dtype = header.dtype();
     let element = dtype.num_bytes().filter(|bytes| *bytes > 0);
@@ -37,6 +41,17 @@ pub(crate) fn check<R: Read + Seek>(mut reader: R) -> Result<NpyFile<R>> {
     ensure!(have >= need, "truncated: shape {shape:?} needs {need} bytes of data, the file has {have}");
     reader.seek(SeekFrom::Start(start))?;
     Ok(NpyFile::with_header(header, reader))
+}
+
+/// Whether the elements that a header promises can be counted; `npyz` multiplies without asking. What is no header passes.
+fn countable(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    let shape = text.split_once("'shape'").and_then(|(_, rest)| rest.split(['(', ')']).nth(1));
+    let sides = shape.unwrap_or_default().split(',').map(str::trim).filter(|side| !side.is_empty());
+    sides
+        .map(|side| side.parse().unwrap_or(u64::MAX))
+        .try_fold(1u64, |all, side| all.checked_mul(side.max(1)))
+        .is_some()
 }
 
 /// Rows and columns of a two-dimensional array.

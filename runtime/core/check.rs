@@ -13,7 +13,9 @@ pub enum Violation {
     #[error("I1: pages {0:?} have a value that nobody can have")]
     Value(PageMask),
     /// I2: R is writable while the device has a valid copy, or shows bytes that are not current.
-    #[error("I2: R shows pages {0:?} although they are not current, or writable although the device has them, too")]
+    #[error(
+        "I2: R shows pages {0:?} although they are not current, or writable although the device has them, too"
+    )]
     Mapping(PageMask),
     /// I3: bytes move without the exclusive hold that says so, or a transfer overlaps another one.
     #[error("I3: pages {0:?} are on their way home without an exclusive hold of their own")]
@@ -25,7 +27,9 @@ pub enum Violation {
     #[error("I5: guarded pages {0:?} are not at home")]
     Pinned(PageMask),
     /// I8: R is writable under a hold that keeps stores away, or the planes say otherwise than the holds.
-    #[error("I8: pages {0:?} are writable under a hold that forbids it, or their planes do not say what holds say")]
+    #[error(
+        "I8: pages {0:?} are writable under a hold that forbids it, or their planes do not say what holds say"
+    )]
     Hold(PageMask),
     /// A touch is parked on a page that can be answered by nobody: lost, or not of the allocation.
     #[error("I6: touches are parked on pages {0:?}, which nobody will answer")]
@@ -55,7 +59,10 @@ pub fn check(block: &Block) -> Result<(), Violation> {
     for sub in subs_of(device, block.geometry()) {
         let frame = block.frame(sub);
         let owned = frame != FrameIndex::NONE && frames.insert(frame);
-        none(if owned { PageMask::EMPTY } else { pages_of_sub(sub, block.geometry()) & device }, Violation::Frame)?;
+        none(
+            if owned { PageMask::EMPTY } else { pages_of_sub(sub, block.geometry()) & device },
+            Violation::Frame,
+        )?;
     }
     none(block.pinned().minus(&host) | (block.pinned() & moving), Violation::Pinned)?;
     let exclusive = block.holds_of(HoldKind::Exclusive);

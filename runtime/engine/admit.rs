@@ -252,7 +252,12 @@ impl<P: Ports> Engine<P> {
         if let Err(refusal) = self.take_holds(ops, &blocks, &mut found) {
             return undo(refusal);
         }
-        let mut item = self.commit(ops, &blocks, found, if spec.kernel.is_some() { Cause::Launch } else { Cause::Prefetch });
+        let mut item = self.commit(
+            ops,
+            &blocks,
+            found,
+            if spec.kernel.is_some() { Cause::Launch } else { Cause::Prefetch },
+        );
         item.claims = claims;
         if !plan.deps.is_none() || !plan.evictions.is_empty() {
             self.note_claim(&ops.main, spec);

@@ -190,7 +190,7 @@ impl<P: Ports> Engine<P> {
             let explicit = self.config.device_memory_limit.is_some();
             let missing = need - stats.free - stats.retired;
             if let Err(error) = arena.grow(&self.device, missing, explicit) {
-                if arena.frames_taken == 0 {
+                if arena.frames_taken == 0 || matches!(error, EngineError::DeviceLost { .. }) {
                     return Err(NoFrames::Error(error));
                 }
             }

@@ -228,7 +228,8 @@ impl<P: Ports> Engine<P> {
                     continue; // answered together with a neighbour
                 }
                 block.take_parked(page, write);
-                let extent = PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages | around;
+                let extent =
+                    PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages | around;
                 self.answer(range, index, block, page, write, extent);
             }
         }

@@ -1,6 +1,11 @@
 //! Copies home: device bytes to A, because a CPU thread touched them, a guard or prefetch asked, or a `declared` slice is made.
 //!
 //! Nothing here waits. A copy that finds no staging slot is noted; the completion thread starts it when one is free.
+//!
+//! "Nothing allocates under a block lock" is not met here to the letter: the operation, its pieces and its commands are made under
+//! the lock, because what moves is decided there. The rule keeps a handler from faulting on managed memory in its own allocator;
+//! the engine allocates from the process's global allocator only, and that is never managed memory, so no allocation here can
+//! become a touch of R or wait for a lock of ours.
 
 use crate::op::{BlockRef, Flight, Op, OpStatus};
 use crate::range::RangeCell;

@@ -111,7 +111,8 @@ impl<P: Ports> Engine<P> {
             GuardKind::Read => PageMask::EMPTY,
         };
         let in_place = block.holds_of(HoldKind::InPlace);
-        let busy = block.holds_of(HoldKind::Exclusive) & pages | in_place & (host | fresh) | block.lost() & pages;
+        let busy =
+            block.holds_of(HoldKind::Exclusive) & pages | in_place & (host | fresh) | block.lost() & pages;
         if !busy.is_empty() {
             return Ok(Ready::Wait);
         }

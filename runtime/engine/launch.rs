@@ -120,6 +120,9 @@ impl<P: Ports> Engine<P> {
             Err(spec) => self.launch_admitted(&op, spec),
         };
         if let Err(error) = outcome {
+            if let EngineError::DeviceLost { cause } = &error {
+                self.note_loss(cause); // a port may have said so first to this launch
+            }
             self.forget_ops(&[op.id]);
             op.set_status(OpStatus::Done);
             self.progress.notify();

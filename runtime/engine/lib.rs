@@ -104,7 +104,8 @@ type SignalOf<P> = <<P as Ports>::Exec as Exec>::Signal;
 /// The runtime's heart. One per runtime; everything is reached through it.
 pub struct Engine<P: Ports> {
     pub(crate) exec: P::Exec,
-    pub(crate) host: Arc<P::Host>,
+    /// First to go: it waits until nothing runs. Then the imports and buffers below, and host memory last of all: a device may
+    /// reach it as long as it exists.
     pub(crate) device: Arc<P::Device>,
     pub(crate) config: Config,
     pub(crate) counters: Counters,
@@ -140,6 +141,7 @@ pub struct Engine<P: Ports> {
     pub(crate) stopping: AtomicBool,
     pub(crate) faults_parked: bool,
     pub(crate) duplicates: bool,
+    pub(crate) host: Arc<P::Host>,
 }
 
 impl<P: Ports> Engine<P> {

@@ -64,7 +64,8 @@ impl<P: Ports> Op<P> {
             pending: AtomicU32::new(1),
             ordered: AtomicBool::new(false),
             elapsed_ns: Arc::new(AtomicU64::new(0)),
-            inner: exec.mutex(Rank::Leaf, OpInner { uses: Uses::NONE, waited: Uses::NONE, blocks: Vec::new() }),
+            inner: exec
+                .mutex(Rank::Leaf, OpInner { uses: Uses::NONE, waited: Uses::NONE, blocks: Vec::new() }),
         })
     }
 

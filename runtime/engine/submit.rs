@@ -15,9 +15,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vkhmm_core::units::{ByteRange, Ticket};
 use vkhmm_core::uses::Uses;
-use vkhmm_port::{
-    BoundRange, Command, Device, Exec, Mutex, Region, Role, Signal,
-};
+use vkhmm_port::{BoundRange, Command, Device, Exec, Mutex, Region, Role, Signal};
 use vkhmm_port::{Source, Submission, Target};
 
 /// A run of bytes between host and device, within one block.

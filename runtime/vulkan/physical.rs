@@ -10,6 +10,8 @@ pub(crate) struct Physical {
     pub(crate) name: String,
     /// Driver name and version, in words.
     pub(crate) driver: String,
+    /// Reading finished queries waits until the whole device is idle (lavapipe).
+    pub(crate) queries_wait: bool,
     pub(crate) kind: vk::PhysicalDeviceType,
     pub(crate) api: u32,
     pub(crate) limits: vk::PhysicalDeviceLimits,
@@ -44,6 +46,7 @@ impl Physical {
             handle,
             name: base.device_name_as_c_str().unwrap_or(c"(unnamed)").to_string_lossy().into_owned(),
             driver: String::new(),
+            queries_wait: false,
             kind: base.device_type,
             api,
             limits: base.limits,
@@ -80,6 +83,7 @@ impl Physical {
         // SAFETY: vkGetPhysicalDeviceProperties2: the handle is of this instance; each structure is chained once and only where
         // the version or extension defines it.
         unsafe { instance.get_physical_device_properties2(self.handle, &mut query) };
+        self.queries_wait = driver.driver_id == vk::DriverId::MESA_LLVMPIPE;
         self.driver = format!(
             "{} {} (Vulkan {})",
             driver.driver_name_as_c_str().unwrap_or(c"").to_string_lossy(),

@@ -43,7 +43,12 @@ pub(crate) struct Recycler {
 struct Lists {
     free: Vec<Recording>,
     in_flight: VecDeque<InFlight>,
+    /// Done, but for their times: where reading them waits for an idle device, it is put off until the queue is empty.
+    unread: VecDeque<(Recording, Vec<Arc<AtomicU64>>)>,
 }
+
+/// Most recordings whose times are put off; older ones are reported without.
+const UNREAD_MAX: usize = 64;
 
 impl Recycler {
     pub(crate) fn new(ctx: Arc<Context>, family: u32) -> Self {
@@ -138,32 +143,44 @@ impl Recycler {
         let mut lists = self.lists();
         while lists.in_flight.front().is_some_and(|entry| entry.value <= value) {
             let Some(entry) = lists.in_flight.pop_front() else { break };
-            result = result.and(self.settle(&entry, timestamp_mask));
+            for (view, offset, len) in &entry.invalidate {
+                result = result.and(view.invalidate(&self.ctx, *offset, *len));
+            }
             kept.push(entry.commands);
-            lists.free.push(entry.recording);
+            if entry.clocks.is_empty() {
+                lists.free.push(entry.recording);
+            } else {
+                lists.unread.push_back((entry.recording, entry.clocks));
+            }
+        }
+        let idle = lists.in_flight.is_empty();
+        while let Some((recording, clocks)) = lists.unread.pop_front() {
+            if idle || !self.ctx.physical.queries_wait {
+                result = result.and(self.read_clocks(&recording, &clocks, timestamp_mask));
+            } else if lists.unread.len() < UNREAD_MAX {
+                lists.unread.push_front((recording, clocks));
+                break;
+            }
+            lists.free.push(recording);
         }
         drop(lists);
         drop(kept);
         result
     }
 
-    fn settle(&self, entry: &InFlight, timestamp_mask: u64) -> Result<(), DeviceError> {
-        for (view, offset, len) in &entry.invalidate {
-            view.invalidate(&self.ctx, *offset, *len)?;
-        }
-        self.read_clocks(entry, timestamp_mask)
-    }
-
-    fn read_clocks(&self, entry: &InFlight, mask: u64) -> Result<(), DeviceError> {
-        let (Some((pool, _)), false) = (entry.recording.queries, entry.clocks.is_empty()) else {
-            return Ok(());
-        };
-        let mut ticks = vec![0_u64; entry.clocks.len() * 2];
-        // SAFETY: vkGetQueryPoolResults: the queries were reset and written by the entry's command buffer, which is done.
+    fn read_clocks(
+        &self,
+        recording: &Recording,
+        clocks: &[Arc<AtomicU64>],
+        mask: u64,
+    ) -> Result<(), DeviceError> {
+        let Some((pool, _)) = recording.queries else { return Ok(()) };
+        let mut ticks = vec![0_u64; clocks.len() * 2];
+        // SAFETY: vkGetQueryPoolResults: the queries were reset and written by the recording's command buffer, which is done.
         unsafe { self.ctx.device.get_query_pool_results(pool, 0, &mut ticks, vk::QueryResultFlags::TYPE_64) }
             .map_err(|e| self.ctx.failed("read kernel times", 0, e))?;
         let period = f64::from(self.ctx.physical.limits.timestamp_period);
-        for (clock, ticks) in entry.clocks.iter().zip(ticks.chunks_exact(2)) {
+        for (clock, ticks) in clocks.iter().zip(ticks.chunks_exact(2)) {
             let elapsed = ticks[1].wrapping_sub(ticks[0]) & mask;
             // Zero means "not done", so a kernel below the clock's resolution took one.
             clock.store(((elapsed as f64 * period) as u64).max(1), Ordering::Release);
@@ -223,7 +240,8 @@ impl Recording {
 impl Drop for Recycler {
     fn drop(&mut self) {
         let lists = std::mem::take(&mut *self.lists());
-        let recordings = lists.free.into_iter().chain(lists.in_flight.into_iter().map(|e| e.recording));
+        let done = lists.free.into_iter().chain(lists.unread.into_iter().map(|(recording, _)| recording));
+        let recordings = done.chain(lists.in_flight.into_iter().map(|e| e.recording));
         for recording in recordings {
             // SAFETY: vkDestroy*Pool: `VulkanDevice` waited until the queue is idle, or the driver gave the device up.
             unsafe {

@@ -145,3 +145,34 @@ impl Block {
         self.dev_mut().uses.merge(uses);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_share_pages_take_the_stronger_access() {
+        let (r, w, o) = (
+            LaunchMasks { read: PageMask::single(0), ..LaunchMasks::default() },
+            LaunchMasks { write: PageMask::single(0), ..LaunchMasks::default() },
+            LaunchMasks { overwrite: PageMask::single(0), ..LaunchMasks::default() },
+        );
+        for (a, b, read, write, overwrite) in [
+            (r, r, 1, 0, 0),
+            (r, w, 0, 1, 0),
+            (r, o, 0, 1, 0),
+            (w, o, 0, 1, 0),
+            (o, o, 0, 0, 1),
+            (w, w, 0, 1, 0),
+        ] {
+            for (mut first, second) in [(a, b), (b, a)] {
+                first.add(&second);
+                assert_eq!(
+                    (first.read.count(), first.write.count(), first.overwrite.count()),
+                    (read, write, overwrite),
+                    "{first:?}"
+                );
+            }
+        }
+    }
+}

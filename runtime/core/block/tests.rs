@@ -40,8 +40,16 @@ struct World {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Touch { page: u32, write: bool },
-    Launch { read: u8, write: u8, overwrite: u8, aborted: bool },
+    Touch {
+        page: u32,
+        write: bool,
+    },
+    Launch {
+        read: u8,
+        write: u8,
+        overwrite: u8,
+        aborted: bool,
+    },
     /// Of all pages: a span goes as a whole.
     Evict,
     PrefetchHome(u8),
@@ -74,7 +82,10 @@ impl World {
     }
 
     fn copied_in(&self) -> u8 {
-        self.flights.iter().map(|(_, f)| if let Flight::In(pages) = f { *pages } else { 0 }).fold(0, |a, b| a | b)
+        self.flights
+            .iter()
+            .map(|(_, f)| if let Flight::In(pages) = f { *pages } else { 0 })
+            .fold(0, |a, b| a | b)
     }
 
     fn show(&mut self, pages: PageMask, write: bool) {
@@ -190,18 +201,23 @@ impl World {
             }
             Event::Evict => {
                 let leaving = self.block.device_valid();
-                if leaving.is_empty() || self.block.moving().intersects(&all()) || !self.block.can_evict(leaving) {
+                if leaving.is_empty()
+                    || self.block.moving().intersects(&all())
+                    || !self.block.can_evict(leaving)
+                {
                     return false;
                 }
                 let Some(op) = self.op() else { return false };
                 self.block.add_hold(Hold { op, kind: HoldKind::Exclusive, mask: leaving });
-                let (clean, dirty) = (self.block.host_valid(), self.block.begin_evict(op, all(), Cause::Evict));
+                let (clean, dirty) =
+                    (self.block.host_valid(), self.block.begin_evict(op, all(), Cause::Evict));
                 assert!(!clean.intersects(&dirty), "only what the device alone has is copied home");
                 self.block.set_frame(0, FrameIndex(7));
                 self.flights.push((op, Flight::Home(bits(dirty))));
             }
             Event::PrefetchHome(pages) => {
-                let away = (self.block.dirty() & mask(pages)).minus(&self.block.holds_of(HoldKind::Exclusive));
+                let away =
+                    (self.block.dirty() & mask(pages)).minus(&self.block.holds_of(HoldKind::Exclusive));
                 if away.is_empty() || self.op().is_none() {
                     return false;
                 }
@@ -219,7 +235,8 @@ impl World {
                     return false;
                 }
                 if let (_, Flight::Kernel(copy)) = self.flights[at] {
-                    if self.flights.iter().any(|(op, flight)| *op == copy && matches!(flight, Flight::In(_))) {
+                    if self.flights.iter().any(|(op, flight)| *op == copy && matches!(flight, Flight::In(_)))
+                    {
                         return false;
                     }
                 }
@@ -244,30 +261,40 @@ impl World {
         true
     }
 
-    /// What tells two worlds apart.
+    /// What tells two worlds apart, whatever numbers their operations have.
     fn key(&self) -> Vec<u64> {
         let b = &self.block;
         let (reads, writes) = b.parked();
-        let mut key = std::vec![u64::from(self.gone), u64::from(self.in_a), u64::from(bits(reads)), u64::from(bits(writes))];
+        let mut key = std::vec![
+            u64::from(self.gone),
+            u64::from(self.in_a) << 4 | u64::from(bits(reads)) << 2 | u64::from(bits(writes)),
+        ];
         key.extend((0..2).map(|p| u64::from(b.flags(p).bits())));
         key.push(u64::from(bits(b.evicted)));
-        let mut holds: Vec<u64> = b
-            .holds()
+        // An operation is what it does: its flight, its holds, its transfers.
+        let mut ops: Vec<u64> = self
+            .flights
             .iter()
-            .map(|h| h.op.0 * 100 + h.kind as u64 * 10 + u64::from(bits(h.mask)))
-            .chain(b.guards.iter().map(|(op, m)| op.0 * 100 + 90 + u64::from(bits(*m))))
-            .chain(b.transfers().iter().map(|t| 1000 + t.op.0 * 10 + u64::from(bits(t.mask))))
+            .map(|(op, flight)| {
+                let mut code = match flight {
+                    Flight::Guard => 1,
+                    Flight::Kernel(copy) => {
+                        let waits = self.flights.iter().any(|(o, f)| o == copy && matches!(f, Flight::In(_)));
+                        2 + u64::from(waits)
+                    }
+                    Flight::Home(m) => 4 + u64::from(*m),
+                    Flight::In(m) => 8 + u64::from(*m),
+                };
+                for kind in [HoldKind::Reading, HoldKind::InPlace, HoldKind::Exclusive] {
+                    let own = b.holds().iter().filter(|h| h.op == *op && h.kind == kind);
+                    code = code << 2 | u64::from(own.fold(0, |all, h| all | bits(h.mask)));
+                }
+                let guards = b.guards.iter().filter(|(o, _)| o == op).fold(0, |all, (_, m)| all | bits(*m));
+                code << 4 | u64::from(guards) << 2 | u64::from(bits(b.moving_by(*op)))
+            })
             .collect();
-        holds.sort_unstable();
-        key.extend(holds);
-        for (op, flight) in &self.flights {
-            key.push(match flight {
-                Flight::Guard => op.0,
-                Flight::Kernel(copy) => 300 + op.0 * 10 + copy.0,
-                Flight::Home(m) => 100 + op.0 * 10 + u64::from(*m),
-                Flight::In(m) => 200 + op.0 * 10 + u64::from(*m),
-            });
-        }
+        ops.sort_unstable();
+        key.extend(ops);
         key
     }
 }
@@ -278,9 +305,17 @@ fn events() -> Vec<Event> {
         events.extend([false, true].map(|write| Event::Touch { page, write }));
     }
     for aborted in [false, true] {
-        for (read, write, overwrite) in
-            [(1, 0, 0), (3, 0, 0), (0, 1, 0), (0, 3, 0), (0, 0, 1), (0, 0, 3), (2, 1, 0), (1, 0, 2), (0, 2, 1)]
-        {
+        for (read, write, overwrite) in [
+            (1, 0, 0),
+            (3, 0, 0),
+            (0, 1, 0),
+            (0, 3, 0),
+            (0, 0, 1),
+            (0, 0, 3),
+            (2, 1, 0),
+            (1, 0, 2),
+            (0, 2, 1),
+        ] {
             events.push(Event::Launch { read, write, overwrite, aborted });
         }
     }
@@ -321,7 +356,7 @@ fn walk(duplicates: bool) -> BTreeSet<(u8, &'static str, bool)> {
                 next.push_back(after);
             }
         }
-        assert!(seen.len() < 60_000, "the walk is meant to be small");
+        assert!(seen.len() < 100_000, "the walk is meant to be small");
     }
     met
 }
@@ -350,27 +385,6 @@ fn every_transition_from_every_state_keeps_the_invariants() {
 fn the_same_where_nothing_can_be_published_read_only() {
     let met = walk(false);
     assert!(met.contains(&(Location::Shared as u8, "in-place", false)), "a load of a page that is copied in");
-}
-
-#[test]
-fn arguments_that_share_pages_take_the_stronger_access() {
-    let (r, w, o) = (
-        LaunchMasks { read: mask(1), ..LaunchMasks::default() },
-        LaunchMasks { write: mask(1), ..LaunchMasks::default() },
-        LaunchMasks { overwrite: mask(1), ..LaunchMasks::default() },
-    );
-    for (a, b, read, write, overwrite) in
-        [(r, r, 1, 0, 0), (r, w, 0, 1, 0), (r, o, 0, 1, 0), (w, o, 0, 1, 0), (o, o, 0, 0, 1), (w, w, 0, 1, 0)]
-    {
-        for (mut first, second) in [(a, b), (b, a)] {
-            first.add(&second);
-            assert_eq!(
-                (bits(first.read), bits(first.write), bits(first.overwrite)),
-                (read, write, overwrite),
-                "{first:?}"
-            );
-        }
-    }
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl Block {
         // is answered as a store is.
         let stores = write || !duplicates || location == Location::Absent;
         let blocking = |h: &&Hold| {
-            h.mask.contains(page) && (h.kind == HoldKind::Exclusive || (h.kind == HoldKind::InPlace && stores))
+            h.mask.contains(page)
+                && (h.kind == HoldKind::Exclusive || (h.kind == HoldKind::InPlace && stores))
         };
         if let Some(hold) = self.holds.iter().find(blocking) {
             let op = hold.op;

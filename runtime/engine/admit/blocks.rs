@@ -89,7 +89,12 @@ impl<P: Ports> Engine<P> {
         true
     }
 
-    pub(super) fn frames_of(&self, block: &BlockPlan<P>, wants: &[Want], plan: &Plan) -> Vec<(u32, FrameIndex)> {
+    pub(super) fn frames_of(
+        &self,
+        block: &BlockPlan<P>,
+        wants: &[Want],
+        plan: &Plan,
+    ) -> Vec<(u32, FrameIndex)> {
         let per_block = self.config.geometry.subs_per_block();
         let all = block.masks.all();
         (0..per_block)

@@ -15,13 +15,20 @@ impl<P: Ports> Engine<P> {
     pub(super) fn check_block(&self, plan: &BlockPlan<P>, block: &Block) -> Result<(), Refusal> {
         block.launch_check(&plan.masks).map_err(|conflict| match conflict {
             Conflict::Wait => Refusal::Wait,
-            Conflict::Guarded(_) => Refusal::Error(EngineError::Guarded { label: Arc::clone(&plan.range.label) }),
+            Conflict::Guarded(_) => {
+                Refusal::Error(EngineError::Guarded { label: Arc::clone(&plan.range.label) })
+            }
             Conflict::Lost => Refusal::Lost,
         })
     }
 
     /// Takes every hold, or none.
-    pub(super) fn take_holds(&self, ops: &Ops<P>, blocks: &Blocks<P>, found: &mut Found<P>) -> Result<(), Refusal> {
+    pub(super) fn take_holds(
+        &self,
+        ops: &Ops<P>,
+        blocks: &Blocks<P>,
+        found: &mut Found<P>,
+    ) -> Result<(), Refusal> {
         for (done, plan) in blocks.values().enumerate() {
             let mut block = plan.range.blocks[plan.index as usize].lock();
             let outcome = self.hold_block(ops, plan, &mut block, found);
@@ -50,9 +57,10 @@ impl<P: Ports> Engine<P> {
         found: &mut Found<P>,
     ) -> Result<(), Refusal> {
         self.check_block(plan, block)?;
-        let moved = plan.moves.iter().fold(PageMask::EMPTY, |all, (sub, _)| {
-            all | pages_of_sub(*sub, self.config.geometry)
-        });
+        let moved = plan
+            .moves
+            .iter()
+            .fold(PageMask::EMPTY, |all, (sub, _)| all | pages_of_sub(*sub, self.config.geometry));
         // Frames are given up whole: also pages that are Host by now may still be read there, by a copy home or a kernel.
         let leaving = plan.evict | moved;
         if !leaving.is_empty() {

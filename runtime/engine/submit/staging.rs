@@ -193,6 +193,8 @@ impl<P: Ports> Engine<P> {
     }
 
     pub(crate) fn ops_are_over(&self) -> bool {
-        self.submit.lock().is_empty() && self.flights.lock().lanes.iter().all(VecDeque::is_empty)
+        // What a lost device has not done it never will.
+        self.lost.load(Ordering::Acquire)
+            || self.submit.lock().is_empty() && self.flights.lock().lanes.iter().all(VecDeque::is_empty)
     }
 }

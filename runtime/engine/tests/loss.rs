@@ -299,3 +299,30 @@ fn a_loss_in_the_middle_of_everything_ends_everything() {
         });
     }
 }
+
+/// After `stop` our threads finish what is in flight and let go of the engine, also when the device is gone.
+#[test]
+fn threads_end_after_stop() {
+    for setup in setups() {
+        for lose in [false, true] {
+            let setup = Setup { delay: Duration::from_millis(3), ..setup.clone() };
+            within(20, move || {
+                let w = World::new(setup);
+                let x = w.alloc(4 * w.block());
+                w.store(&x, 0, &[1; 512]);
+                w.launch(&add(1), &[(&x, 0..512, Write)]);
+                w.engine.prefetch_to_host(&x, (0..512).into()).unwrap();
+                w.launch(&add(1), &[(&x, 0..100, Write)]);
+                if lose {
+                    w.device.lose();
+                    let _ = w.try_launch(&add(1), &[(&x, 0..100, Write)]);
+                } else {
+                    w.engine.free(&x);
+                }
+                let engine = std::sync::Arc::downgrade(&w.engine);
+                drop((x, w));
+                until("nobody holds the engine", || engine.strong_count() == 0);
+            });
+        }
+    }
+}

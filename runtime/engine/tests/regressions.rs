@@ -67,7 +67,9 @@ fn an_eviction_waits_for_copies_home_of_pages_that_are_host_by_now() {
             w.rest();
             std::thread::scope(|scope| {
                 scope.spawn(|| w.store(&x, 5, &[99]));
-                until("the copy home has begun", || w.location(&x, 5) != vkhmm_core::pagemap::Location::Device);
+                until("the copy home has begun", || {
+                    w.location(&x, 5) != vkhmm_core::pagemap::Location::Device
+                });
                 w.launch(&add(1), &[(&y, 0..y.bytes(), Write)]);
             });
             let mut want = vec![round; 512];
@@ -154,6 +156,9 @@ fn a_launch_on_lost_pages_says_which() {
         w.device.lose();
         until("the loss is settled", || w.location(&x, 128) == vkhmm_core::pagemap::Location::Lost);
         let told = w.engine.check(&x, (0..256).into());
-        assert!(matches!(told, Err(vkhmm_engine::EngineError::Lost { start: 128, end: 160, .. })), "{told:?}");
+        assert!(
+            matches!(told, Err(vkhmm_engine::EngineError::Lost { start: 128, end: 160, .. })),
+            "{told:?}"
+        );
     });
 }

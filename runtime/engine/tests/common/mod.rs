@@ -374,3 +374,21 @@ impl Random {
         self.next() % n
     }
 }
+
+/// Runs `body` in a fresh world of each combination; then everything comes to rest.
+pub fn each(body: impl Fn(&World) + Send + Copy + 'static) {
+    for setup in combinations() {
+        let shown = format!("{setup:?}");
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            within(20, move || {
+                let world = World::new(setup);
+                body(&world);
+                world.rest();
+            });
+        }));
+        if let Err(panic) = outcome {
+            eprintln!("with {shown}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

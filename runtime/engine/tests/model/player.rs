@@ -1,30 +1,27 @@
-//! Random operations against a twin of plain bytes: whatever the interleaving, memory is as if each launch had run inside
-//! `launch`. Which operations and which states of a page were met is counted, and a missed one fails.
+//! One player of the model: what it has, what it may do, and the twin that it compares with.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use vkhmm_core::pagemap::{Location, PageFlags};
+use vkhmm_core::pagemap::PageFlags;
 use vkhmm_core::units::PageIndex;
 use vkhmm_engine::{AccessKind, EngineError, GuardKind};
 use vkhmm_port::Fault;
 use vkhmm_port::fake::FakeKernel;
 
 /// Bytes that a thread has to itself: part of a range, on page bounds, and their twin.
-struct Area {
-    range: Range,
-    start: u64,
-    twin: Vec<u8>,
+pub(crate) struct Area {
+    pub(crate) range: Range,
+    pub(crate) start: u64,
+    pub(crate) twin: Vec<u8>,
     /// It is all of the range, and may be freed.
-    whole: bool,
-    read_only: bool,
+    pub(crate) whole: bool,
+    pub(crate) read_only: bool,
 }
 
 impl Area {
-    fn whole(w: &World, bytes: u64) -> Self {
+    pub(crate) fn whole(w: &World, bytes: u64) -> Self {
         Self { range: w.alloc(bytes), start: 0, twin: vec![0; bytes as usize], whole: true, read_only: false }
     }
 
@@ -35,13 +32,13 @@ impl Area {
 
 /// What was met: operations by name, and pairs of a page's location and hold.
 #[derive(Default)]
-struct Met {
-    operations: BTreeMap<&'static str, u64>,
-    states: BTreeSet<(char, &'static str)>,
+pub(crate) struct Met {
+    pub(crate) operations: BTreeMap<&'static str, u64>,
+    pub(crate) states: BTreeSet<(char, &'static str)>,
 }
 
 impl Met {
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         for (name, n) in other.operations {
             *self.operations.entry(name).or_default() += n;
         }
@@ -51,7 +48,7 @@ impl Met {
 
 /// Sums the bytes of its read bindings, adds the sum and one to each byte it writes, and fills what it overwrites with the sum.
 /// The push constants say which binding is which.
-fn kernel(what: String, expected: Vec<Vec<u8>>, wrong: Arc<Mutex<Vec<String>>>) -> FakeKernel {
+pub(crate) fn kernel(what: String, expected: Vec<Vec<u8>>, wrong: Arc<Mutex<Vec<String>>>) -> FakeKernel {
     FakeKernel::new(move |bindings, push, _| {
         for ((binding, kind), want) in bindings.iter().zip(push).zip(&expected) {
             let got = binding.to_vec();
@@ -71,16 +68,16 @@ fn kernel(what: String, expected: Vec<Vec<u8>>, wrong: Arc<Mutex<Vec<String>>>) 
     })
 }
 
-struct Player<'a> {
-    w: &'a World,
-    random: Random,
-    areas: Vec<Area>,
-    met: Met,
-    last: Option<Operation>,
-    alone: bool,
-    log: Vec<String>,
+pub(crate) struct Player<'a> {
+    pub(crate) w: &'a World,
+    pub(crate) random: Random,
+    pub(crate) areas: Vec<Area>,
+    pub(crate) met: Met,
+    pub(crate) last: Option<Operation>,
+    pub(crate) alone: bool,
+    pub(crate) log: Vec<String>,
     /// What kernels found that differs from the twin.
-    wrong: Arc<Mutex<Vec<String>>>,
+    pub(crate) wrong: Arc<Mutex<Vec<String>>>,
 }
 
 impl Player<'_> {
@@ -124,9 +121,8 @@ impl Player<'_> {
             .collect();
         let named: Vec<_> = accesses.iter().map(|(r, i, a)| format!("{}:{i:?} {a:?}", r.offset())).collect();
         self.log.push(format!("launch {}", named.join(", ")));
-        let expected = list.iter().map(|(area, i, _)| {
-            self.areas[*area].twin[i.start as usize..i.end as usize].to_vec()
-        });
+        let expected =
+            list.iter().map(|(area, i, _)| self.areas[*area].twin[i.start as usize..i.end as usize].to_vec());
         let kernel = kernel(named.join(", "), expected.collect(), Arc::clone(&self.wrong));
         let mut spec = self.w.spec(&kernel, &accesses);
         spec.push = list.iter().map(|(_, _, kind)| *kind).collect();
@@ -156,7 +152,11 @@ impl Player<'_> {
     fn load(&mut self) {
         let area = self.pick();
         let i = self.interval(area);
-        self.log.push(format!("load {}:{:?}", self.areas[area].range.offset(), Self::in_range(&self.areas[area], &i)));
+        self.log.push(format!(
+            "load {}:{:?}",
+            self.areas[area].range.offset(),
+            Self::in_range(&self.areas[area], &i)
+        ));
         self.compare(area, i);
     }
 
@@ -187,7 +187,11 @@ impl Player<'_> {
         }
         let i = self.interval(area);
         let bytes: Vec<u8> = i.clone().map(|_| self.random.next() as u8).collect();
-        self.log.push(format!("store {}:{:?}", self.areas[area].range.offset(), Self::in_range(&self.areas[area], &i)));
+        self.log.push(format!(
+            "store {}:{:?}",
+            self.areas[area].range.offset(),
+            Self::in_range(&self.areas[area], &i)
+        ));
         let area = &mut self.areas[area];
         if !i.is_empty() {
             self.w.store(&area.range, area.start + i.start, &bytes);
@@ -274,7 +278,7 @@ impl Player<'_> {
         }
     }
 
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let engine = Arc::clone(&self.w.engine);
         let area = self.pick();
         let interval = self.interval(area);
@@ -367,184 +371,9 @@ impl Player<'_> {
         self.look();
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for area in 0..self.areas.len() {
             self.compare(area, 0..self.areas[area].len());
         }
     }
-}
-
-/// Everything is at rest: no operation, and once all is freed no frame and no import is left.
-fn settle(w: &World, ranges: Vec<Range>) {
-    w.rest();
-    ranges.iter().for_each(|range| w.engine.free(range));
-    drop(ranges);
-    until("all frames are back", || w.engine.device_memory().1 == 0);
-    until("all imports are gone", || w.imports.count() == 0);
-}
-
-fn alone(setup: Setup, seed: u64, steps: u32) -> Met {
-    within(30, move || {
-        let w = World::new(Setup { limit_frames: 12, ..setup });
-        let areas = [1, 5, 3].map(|blocks| Area::whole(&w, blocks * w.block() - (seed + blocks) % 17));
-        let mut player = Player {
-            w: &w,
-            random: Random::new(seed),
-            areas: areas.into(),
-            met: Met::default(),
-            last: None,
-            alone: true,
-            log: Vec::new(),
-            wrong: Arc::default(),
-        };
-        for _ in 0..steps {
-            player.step();
-        }
-        player.finish();
-        let (met, ranges) = (player.met, player.areas.into_iter().map(|a| a.range).collect());
-        settle(&w, ranges);
-        met
-    })
-}
-
-fn together(setup: Setup, seed: u64, threads: u64, steps: u32) -> Met {
-    within(30, move || {
-        let w = World::new(Setup { limit_frames: 24, ..setup });
-        let page = w.page();
-        let shared = w.alloc(3 * w.block());
-        let twin: Vec<u8> = (0..shared.bytes()).map(|i| (i * 7) as u8).collect();
-        w.store(&shared, 0, &twin);
-        let (one, other) = (w.alloc(6 * w.block()), w.alloc(2 * w.block() + 5));
-        // Cuts on pages, in the middle of blocks: the threads share blocks, but no page.
-        let cut = |range: &Range, t: u64| {
-            let pages = range.bytes().div_ceil(page);
-            (pages * t / threads * page, (pages * (t + 1) / threads * page).min(range.bytes()))
-        };
-        let met = Mutex::new(Met::default());
-        std::thread::scope(|scope| {
-            for t in 0..threads {
-                let (w, met, shared, twin) = (&w, &met, &shared, &twin);
-                let mine = [&one, &other].map(|range| {
-                    let (start, end) = cut(range, t);
-                    let twin = vec![0; (end - start) as usize];
-                    Area { range: Arc::clone(range), start, twin, whole: false, read_only: false }
-                });
-                scope.spawn(move || {
-                    let common = Area {
-                        range: Arc::clone(shared),
-                        start: 0,
-                        twin: twin.clone(),
-                        whole: false,
-                        read_only: true,
-                    };
-                    let mut areas: Vec<Area> = mine.into();
-                    areas.push(common);
-                    areas.push(Area::whole(w, w.block()));
-                    let mut player = Player {
-                        w,
-                        random: Random::new(seed * 31 + t),
-                        areas,
-                        met: Met::default(),
-                        last: None,
-                        alone: false,
-                        log: Vec::new(),
-            wrong: Arc::default(),
-                    };
-                    for _ in 0..steps {
-                        player.step();
-                    }
-                    player.finish();
-                    w.engine.free(&player.areas[3].range);
-                    met.lock().unwrap().merge(player.met);
-                });
-            }
-        });
-        settle(&w, vec![shared, one, other]);
-        met.into_inner().unwrap()
-    })
-}
-
-fn seeds(usual: u64) -> u64 {
-    std::env::var("VKHMM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(usual)
-}
-
-/// Runs `body` over combinations and seeds; on failure says which it was.
-fn every(usual: u64, body: impl Fn(Setup, u64) -> Met + Copy) -> Met {
-    let mut met = Met::default();
-    for seed in 0..seeds(usual) {
-        for (i, setup) in combinations().into_iter().enumerate() {
-            let delay = Duration::from_micros([0, 0, 300][((seed + i as u64) % 3) as usize]);
-            let setup = Setup { delay, ..setup };
-            if std::env::var("VKHMM_ONLY").is_ok_and(|only| only != i.to_string()) {
-                continue;
-            }
-            let run = || body(setup.clone(), seed);
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-                Ok(part) => met.merge(part),
-                Err(panic) => {
-                    eprintln!("seed {seed}, combination {i}: {setup:?}");
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
-    met
-}
-
-#[test]
-fn one_thread_sees_plain_memory() {
-    let met = every(8, |setup, seed| alone(setup, seed, 120));
-    let named: Vec<_> = met.operations.keys().copied().collect();
-    let all = [
-        "bring home",
-        "disturb",
-        "flush",
-        "free and allocate",
-        "guard",
-        "launch",
-        "limit",
-        "load",
-        "prefetch to device",
-        "prefetch to host",
-        "refused launch",
-        "residency",
-        "store",
-        "sync",
-        "trim",
-        "unregister",
-        "wait",
-    ];
-    assert_eq!(named, all, "operations met: {:?}", met.operations);
-    // Impossible, so not wanted: an absent page held or pinned (a launch gives it a location in the same call, a guard gives it
-    // birth), a device page pinned (a guard brings it home first), and Lost, which is `loss.rs`.
-    let wanted = [
-        (Location::Absent, "free"),
-        (Location::Host, "free"),
-        (Location::Host, "shared"),
-        (Location::Host, "exclusive"),
-        (Location::Host, "pinned"),
-        (Location::Shared, "free"),
-        (Location::Shared, "shared"),
-        (Location::Shared, "exclusive"),
-        (Location::Shared, "pinned"),
-        (Location::Device, "free"),
-        (Location::Device, "shared"),
-        (Location::Device, "exclusive"),
-    ];
-    for (location, hold) in wanted {
-        assert!(met.states.contains(&(letter(location), hold)), "{location:?} and {hold} was never met");
-    }
-    for (location, hold) in [('D', "pinned"), ('.', "pinned")] {
-        assert!(!met.states.contains(&(location, hold)), "{location} and {hold} is impossible");
-    }
-}
-
-#[test]
-fn two_threads_see_plain_memory_each() {
-    every(4, |setup, seed| together(setup, seed, 2, 80));
-}
-
-#[test]
-fn three_threads_see_plain_memory_each() {
-    every(3, |setup, seed| together(setup, seed + 1000, 3, 60));
 }

@@ -501,3 +501,51 @@ fn older_kernels() {
         clean(&rt);
     }
 }
+
+/// What people read: doctor, statistics, the launch trace, the ring of events.
+#[test]
+fn reports() {
+    let _dog = watchdog("reports", 60);
+    let trace = Scratch::new("trace");
+    let rt = open(checked().record_launches(&trace.0).device_memory_limit(16 << 20));
+    let add_one = kernel(&rt, spv::ADD_ONE);
+    let mut x = rt.alloc_named::<u32>(3 * WORDS, "x").expect("alloc");
+    rt.launch(&add_one, Grid::linear(3 * WORDS), (x.write(),)).expect("launch");
+    rt.launch(&add_one, Grid::linear(64), (x.slice_mut(WORDS..WORDS + 64).write(),)).expect("launch");
+    assert!(
+        rt.launch(&add_one, Grid::linear(1), (x.slice_mut(1..2).write(),)).is_err(),
+        "no line for what was refused"
+    );
+    assert_eq!((x[0], x[WORDS]), (1, 2));
+    let lines = std::fs::read_to_string(&trace.0).expect("the trace is there at once");
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains(r#""start":0,"end":12288,"access":"write""#), "{}", lines[0]);
+    assert!(
+        lines[1].contains(r#""groups":[1,1,1]"#) && lines[1].contains(r#""start":4096,"end":4352"#),
+        "{}",
+        lines[1]
+    );
+    let stats = rt.stats();
+    assert!(stats.to_json().contains(r#""launches":2,"#), "{}", stats.to_json());
+    assert!(
+        stats.to_string().contains("to device")
+            && stats.fields().any(|(name, n)| name == "launches" && n == 2)
+    );
+    let events = rt.trace_events();
+    assert!(!events.is_empty() && events.is_sorted_by_key(|e| e.at_ns), "{events:?}");
+    let doctor = rt.doctor().to_string();
+    for part in [
+        "llvmpipe",
+        "queues",
+        "memory",
+        "16 MiB of frames",
+        "fault engine",
+        "reservation",
+        "VKHMM_MEMORY_LIMIT",
+        "Verdict:",
+    ] {
+        assert!(doctor.contains(part), "{part:?} is not in\n{doctor}");
+    }
+    clean(&rt);
+}

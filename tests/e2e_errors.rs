@@ -25,6 +25,9 @@ struct Table {
     others_scale: Kernel,
 }
 
+/// Where every array is, what was counted, and the device memory: what a refusal must leave alone.
+type State = (Vec<String>, Vec<(&'static str, u64)>, (u64, u64));
+
 /// Elements of `x` and `y`.
 const N: usize = 8 * WORDS;
 
@@ -41,7 +44,8 @@ impl Table {
         // x: Host, Shared and Device pages; y: all on the device.
         let scale = kernel(&rt, spv::SCALE);
         x.slice(2 * WORDS..4 * WORDS).prefetch_to_device().expect("prefetch").wait().expect("wait");
-        rt.launch(&scale, Grid::linear(WORDS), (x.slice_mut(5 * WORDS..6 * WORDS).write(), 2.0f32)).expect("launch");
+        rt.launch(&scale, Grid::linear(WORDS), (x.slice_mut(5 * WORDS..6 * WORDS).write(), 2.0f32))
+            .expect("launch");
         rt.launch(&scale, Grid::linear(N), (y.write(), 2.0f32)).expect("launch");
         rt.sync().expect("sync");
         let others = other.alloc::<f32>(N).expect("alloc");
@@ -51,7 +55,7 @@ impl Table {
         Self { rt, x, y, big, bytes, scale, saxpy, address, spin, other, others, others_scale }
     }
 
-    fn state(&self) -> (Vec<String>, Vec<(&'static str, u64)>, (u64, u64)) {
+    fn state(&self) -> State {
         let of = |runs: Result<Vec<vkhmm::Residency>>| format!("{:?}", runs.expect("residency"));
         let places = vec![
             of(self.x.residency()),
@@ -204,7 +208,10 @@ fn guards_refuse_launches() {
     let refused = t.rt.launch(&checksum, Grid::linear(1), (right.read(), sum.write()));
     let error = memory(refused);
     assert!(matches!(&error, MemoryError::Guarded { label } if &**label == "x"), "{error:?}");
-    assert!(error.to_string().contains("host guard on `x`") && error.to_string().contains("drop the guard"), "{error}");
+    assert!(
+        error.to_string().contains("host guard on `x`") && error.to_string().contains("drop the guard"),
+        "{error}"
+    );
     assert!(matches!(memory(right.prefetch_to_device()), MemoryError::Guarded { .. }));
     assert_eq!(right.residency().expect("residency"), before);
     assert!(before.iter().all(|r| r.pinned));
@@ -221,7 +228,9 @@ fn a_full_reservation() {
     let rt = open(checked().reservation(8 << 20));
     let all: Vec<_> = (0..4).map(|_| rt.alloc::<u8>(1).expect("a block")).collect();
     let error = memory(rt.alloc::<u8>(PAGE));
-    assert!(matches!(error, MemoryError::OutOfAddressSpace { need, reservation } if (need, reservation) == (2 << 20, 8 << 20)));
+    assert!(
+        matches!(error, MemoryError::OutOfAddressSpace { need, reservation } if (need, reservation) == (2 << 20, 8 << 20))
+    );
     assert!(error.to_string().contains("set a larger reservation"), "{error}");
     assert!(matches!(rt.alloc::<u8>((8 << 20) + 1), Err(Error::Layout { limit, .. }) if limit == 8 << 20));
     drop(all);
@@ -243,13 +252,19 @@ fn a_killed_pagemap() {
     assert!(!rt.pagemaps()[0].is_live());
     let before = x.residency().expect("residency");
     let error = memory(rt.fill(x.overwrite(), 6));
-    assert!(matches!(error, MemoryError::NoPagemap) && error.to_string().contains("it was killed"), "{error}");
+    assert!(
+        matches!(error, MemoryError::NoPagemap) && error.to_string().contains("it was killed"),
+        "{error}"
+    );
     assert!(matches!(memory(x.prefetch_to_device()), MemoryError::NoPagemap));
     assert_eq!(x.residency().expect("residency"), before);
     rt.unregister_pagemap(id, Duration::from_secs(10)).expect("its pages come home");
     assert!(x.residency().expect("residency").iter().all(|r| r.location == vkhmm::Location::Host));
     assert!(x.iter().enumerate().all(|(i, v)| *v == if i < N / 2 { 5 } else { 4 }));
-    assert!(rt.unregister_pagemap(id, Duration::ZERO).is_err_and(|e| e.to_string().contains("there is no pagemap")));
+    assert!(
+        rt.unregister_pagemap(id, Duration::ZERO)
+            .is_err_and(|e| e.to_string().contains("there is no pagemap"))
+    );
     // Device memory is taken anew.
     rt.fill(x.overwrite(), 7).expect("fill");
     assert!(x.iter().all(|v| *v == 7));
@@ -262,11 +277,14 @@ fn a_killed_pagemap() {
 fn bounds_are_those_of_slices() {
     let rt = open(checked());
     let mut x = rt.alloc::<u32>(10).expect("alloc");
-    let panics = |work: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+    let panics =
+        |work: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
     assert!(panics(&mut || drop(x.slice(..11))));
     assert!(panics(&mut || drop(x.slice(std::hint::black_box(5)..4))));
     assert!(panics(&mut || drop(x.slice(..=usize::MAX))));
-    assert!(panics(&mut || drop(x.slice((std::ops::Bound::Excluded(usize::MAX), std::ops::Bound::Unbounded)))));
+    assert!(panics(&mut || drop(
+        x.slice((std::ops::Bound::Excluded(usize::MAX), std::ops::Bound::Unbounded))
+    )));
     assert!(panics(&mut || drop(x.slice_mut(11..))));
     assert!(panics(&mut || drop(x.split_at_mut(11))));
     assert_eq!((x.slice(3..=4).len(), x.slice(10..).len(), x.slice(..).len()), (2, 0, 10));
@@ -284,7 +302,10 @@ fn builders() {
     assert!(matches!(&error, Error::Setting { have, .. } if have == "65535"), "{error}");
     assert!(error.to_string().contains("at least one frame, 65536 bytes"), "{error}");
     let error = refused(checked().device("no such device"));
-    assert!(matches!(error, Error::Device(_)) && error.to_string().contains("there are: 0: llvmpipe"), "{error}");
+    assert!(
+        matches!(error, Error::Device(_)) && error.to_string().contains("there are: 0: llvmpipe"),
+        "{error}"
+    );
     let error = refused(checked().record_launches("/no/such/folder/trace"));
     assert!(matches!(error, Error::System { .. }) && error.to_string().contains("launch trace"), "{error}");
     let rt = open(checked());
@@ -306,7 +327,11 @@ fn settings() {
         return;
     }
     let rows: &[(&str, &str, &[&str])] = &[
-        ("VKHMM_FAULT_ENGINE", "magic", &["Setting", "VKHMM_FAULT_ENGINE is \"magic\"", "uffd-thread, uffd-thread-user or declared"]),
+        (
+            "VKHMM_FAULT_ENGINE",
+            "magic",
+            &["Setting", "VKHMM_FAULT_ENGINE is \"magic\"", "uffd-thread, uffd-thread-user or declared"],
+        ),
         ("VKHMM_MEMORY_KIND", "vram", &["Setting", "VKHMM_MEMORY_KIND is \"vram\"", "device-private"]),
         ("VKHMM_MEMORY_LIMIT", "12GB", &["Setting", "VKHMM_MEMORY_LIMIT is \"12GB\"", "MiB"]),
         ("VKHMM_MEMORY_LIMIT", "4096", &["Setting", "at least one frame"]),

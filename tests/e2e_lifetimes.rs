@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    PAGE, SIGBUS, SIGSEGV, WORDS, again, checked, clean, declared, fork_here, in_fork, kernel, open, quiet, role, setting,
-    skipped, spv, wait_for, watchdog,
+    PAGE, SIGBUS, SIGSEGV, WORDS, again, checked, clean, declared, fork_here, in_fork, kernel, open, quiet,
+    role, setting, skipped, spv, wait_for, watchdog,
 };
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -345,8 +345,14 @@ fn every_call(s: &mut States) -> i32 {
     ];
     // These cannot fail, and must not hang.
     s.rt.flush();
-    let _ = (s.rt.stats(), s.rt.doctor().verdict(), s.rt.device_memory(), s.launch.is_done(), s.launch.elapsed());
-    let _ = (s.rt.page_flags(first), s.rt.is_addressable(first), s.rt.pagemaps().len(), s.rt.windows(5, 4, 2).len());
+    let _ =
+        (s.rt.stats(), s.rt.doctor().verdict(), s.rt.device_memory(), s.launch.is_done(), s.launch.elapsed());
+    let _ = (
+        s.rt.page_flags(first),
+        s.rt.is_addressable(first),
+        s.rt.pagemaps().len(),
+        s.rt.windows(5, 4, 2).len(),
+    );
     match answers.iter().position(|right| !right) {
         Some(wrong) => wrong as i32 + 1,
         None => 0,

@@ -116,7 +116,8 @@ impl<'a> Model<'a> {
                 "host load"
             }
             4 | 5 => {
-                let launch = rt.launch(&self.add_one, Grid::linear(to - from), (real.slice_mut(from..to).write(),));
+                let launch =
+                    rt.launch(&self.add_one, Grid::linear(to - from), (real.slice_mut(from..to).write(),));
                 launch.expect("launch");
                 twin[from..to].iter_mut().for_each(|v| *v = v.wrapping_add(1));
                 "launch write"
@@ -158,7 +159,10 @@ impl<'a> Model<'a> {
                 assert_eq!(guard[..], twin[from..to]);
                 if from < to {
                     let refused = part.prefetch_to_device();
-                    assert!(matches!(refused, Err(Error::Memory(MemoryError::Guarded { .. }))), "{refused:?}");
+                    assert!(
+                        matches!(refused, Err(Error::Memory(MemoryError::Guarded { .. }))),
+                        "{refused:?}"
+                    );
                 }
                 "guard"
             }
@@ -220,7 +224,10 @@ impl<'a> Model<'a> {
                 }
                 // SAFETY: nothing else uses the two parts until the launch is over; they do not overlap.
                 let parts = unsafe {
-                    (real.raw(AccessKind::Read, from..from + n), real.raw(AccessKind::Overwrite, from + n..from + 2 * n))
+                    (
+                        real.raw(AccessKind::Read, from..from + n),
+                        real.raw(AccessKind::Overwrite, from + n..from + 2 * n),
+                    )
                 };
                 rt.copy(parts.0, parts.1).expect("copy");
                 twin.copy_within(from..from + n, from + n);
@@ -250,7 +257,9 @@ impl<'a> Model<'a> {
     /// An operation with two arrays; odd offsets by address.
     fn between_two(&mut self, which: usize, from: usize, to: usize) -> &'static str {
         let other = (which + 1) % self.pairs.len();
-        let [target, source] = self.pairs.get_disjoint_mut([which, other]).expect("two arrays");
+        let (front, back) = self.pairs.split_at_mut(which.max(other));
+        let (low, high) = (&mut front[which.min(other)], &mut back[0]);
+        let (target, source) = if which < other { (low, high) } else { (high, low) };
         let n = (to - from).min(source.twin.len()).min(300 * WORDS); // both fit the limit
         let (source_from, by_address) = (source.twin.len() - n, from % 128 == 0);
         if by_address || source_from % 64 != 0 {
@@ -260,10 +269,14 @@ impl<'a> Model<'a> {
             source.twin[source_from..source_from + n].iter_mut().for_each(small);
             target.real.slice_mut(from..from + n).iter_mut().for_each(small);
             target.twin[from..from + n].iter_mut().for_each(small);
-            let (a, b) = (source.real.slice(source_from..source_from + n), &mut target.real.slice_mut(from..from + n));
-            self.rt.launch(&self.saxpy, Grid::linear(n), (a.read(), b.write(), 2.0f32, n as u32)).expect("launch");
+            let (a, b) =
+                (source.real.slice(source_from..source_from + n), &mut target.real.slice_mut(from..from + n));
+            self.rt
+                .launch(&self.saxpy, Grid::linear(n), (a.read(), b.write(), 2.0f32, n as u32))
+                .expect("launch");
             for i in 0..n {
-                let sum = 2.0 * f32::from_bits(source.twin[source_from + i]) + f32::from_bits(target.twin[from + i]);
+                let sum = 2.0 * f32::from_bits(source.twin[source_from + i])
+                    + f32::from_bits(target.twin[from + i]);
                 target.twin[from + i] = sum.to_bits();
             }
             return "saxpy by address";
@@ -282,16 +295,40 @@ impl<'a> Model<'a> {
         for (i, pair) in self.pairs.iter().enumerate() {
             assert_eq!(pair.real.check().map_err(|e| e.to_string()), Ok(()));
             if let Some(at) = pair.real.iter().zip(&pair.twin).position(|(a, b)| a != b) {
-                panic!("array {i}, word {at} (byte {} of its page): {} is not {}", at * 4 % PAGE, pair.real[at], pair.twin[at]);
+                panic!(
+                    "array {i}, word {at} (byte {} of its page): {} is not {}",
+                    at * 4 % PAGE,
+                    pair.real[at],
+                    pair.twin[at]
+                );
             }
         }
     }
 }
 
 const OPERATIONS: [&str; 22] = [
-    "host fill", "host store", "host load", "launch write", "launch bump", "overwrite", "prefetch to device", "prefetch to host",
-    "trim", "limit", "guard", "guard for writing", "reader and writer", "file", "split", "refused", "two arguments on one page",
-    "residency", "free and allocate", "saxpy by address", "copy", "sync",
+    "host fill",
+    "host store",
+    "host load",
+    "launch write",
+    "launch bump",
+    "overwrite",
+    "prefetch to device",
+    "prefetch to host",
+    "trim",
+    "limit",
+    "guard",
+    "guard for writing",
+    "reader and writer",
+    "file",
+    "split",
+    "refused",
+    "two arguments on one page",
+    "residency",
+    "free and allocate",
+    "saxpy by address",
+    "copy",
+    "sync",
 ];
 
 #[test]
@@ -332,7 +369,11 @@ fn run(setup: Setup, seed: u64, seen: &mut BTreeMap<&str, u32>, states: &mut BTr
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.run()));
     if let Err(panic) = outcome {
         let tail = model.trail.len().saturating_sub(15);
-        eprintln!("seed {seed}, {setup:?}, step {}:\n  {}", model.trail.len(), model.trail[tail..].join("\n  "));
+        eprintln!(
+            "seed {seed}, {setup:?}, step {}:\n  {}",
+            model.trail.len(),
+            model.trail[tail..].join("\n  ")
+        );
         std::panic::resume_unwind(panic);
     }
     for (name, count) in &model.seen {

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    PAGE, Random, SUB, Scratch, WORDS, checked, clean, declared, kernel, open, setting, skipped, spv, system_calls_fault, watchdog,
+    PAGE, Random, SUB, Scratch, WORDS, checked, clean, declared, kernel, open, setting, skipped, spv,
+    system_calls_fault, watchdog,
 };
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -57,7 +58,7 @@ impl Rack<'_> {
                 let seen = unsafe { word.read_volatile() };
                 assert_eq!(seen, mine[at], "word {at} of host thread {owner}: lost after {done} touches");
                 if random.chance(70) {
-                    // SAFETY: as above.
+                    // SAFETY: as above: nobody else uses this word.
                     unsafe { word.write_volatile(seen + 1) };
                     mine[at] += 1;
                 }
@@ -84,14 +85,14 @@ impl Rack<'_> {
                     Ok(()) => break,
                     // Ordinary users: the page is absent or read-only, so it is fetched by a store, and may go again at once.
                     Err(error) if error.raw_os_error() == Some(14) && !system_calls_fault(self.rt) => {
-                        // SAFETY: as above; stores what is there.
+                        // SAFETY: as above; it stores what is there.
                         unsafe { word.write_volatile(word.read_volatile()) };
                     }
                     Err(error) => panic!("pread: {error}"),
                 }
             }
             mine[at] = number;
-            // SAFETY: as above.
+            // SAFETY: as above: nobody else uses this word.
             assert_eq!(unsafe { word.read_volatile() }, number, "word {at} of pread");
             done += 1;
         }
@@ -101,7 +102,7 @@ impl Rack<'_> {
 
     fn check(&self, owner: usize, mine: &[u32]) {
         for (at, want) in mine.iter().enumerate().filter(|(at, _)| at % STRIDE == owner) {
-            // SAFETY: as in `host`.
+            // SAFETY: as in `host`: the word is this owner's.
             let seen = unsafe { self.x.as_ptr().add(at).read_volatile() };
             assert_eq!(seen, *want, "word {at} (page {}) of owner {owner}, at the end", at / WORDS);
         }
@@ -120,7 +121,10 @@ impl Rack<'_> {
             // are raw and meant to wait.
             let access = unsafe { self.x.raw(AccessKind::Write, first * WORDS..last * WORDS) };
             let items = (last - first) * WORDS / STRIDE;
-            let launch = self.rt.launch(bump, Grid::linear(items), (access, owner as u32, STRIDE as u32)).expect("launch");
+            let launch = self
+                .rt
+                .launch(bump, Grid::linear(items), (access, owner as u32, STRIDE as u32))
+                .expect("launch");
             counts[first..last].iter_mut().for_each(|c| *c += 1);
             done += 1;
             if random.chance(10) {
@@ -159,7 +163,11 @@ impl Rack<'_> {
                     let mut fresh = self.rt.alloc::<u32>(20 * WORDS).expect("alloc");
                     let add_one = kernel(self.rt, spv::ADD_ONE);
                     self.rt.launch(&add_one, Grid::linear(20 * WORDS), (fresh.write(),)).expect("launch");
-                    assert_eq!((fresh[7], fresh[20 * WORDS - 1]), (1, 1), "fresh pages are zeros on the device, too");
+                    assert_eq!(
+                        (fresh[7], fresh[20 * WORDS - 1]),
+                        (1, 1),
+                        "fresh pages are zeros on the device, too"
+                    );
                 }
             }
             done += 1;
@@ -205,7 +213,10 @@ fn nothing_is_lost_between_owners_of_one_page() {
         threads.map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let stats = rt.stats();
-    println!("touches {}+{}, launches {}+{}, preads {}, moves {}\n{stats}", done[0], done[1], done[2], done[3], done[4], done[5]);
+    println!(
+        "touches {}+{}, launches {}+{}, preads {}, moves {}\n{stats}",
+        done[0], done[1], done[2], done[3], done[4], done[5]
+    );
     println!("causes: {causes:?}");
     let by_cause = [
         ("faults_read", stats.faults_read),
@@ -225,7 +236,15 @@ fn nothing_is_lost_between_owners_of_one_page() {
     ];
     let never: Vec<_> = by_cause.iter().filter(|(_, n)| *n == 0).map(|(name, _)| name).collect();
     assert!(never.is_empty(), "these never happened: {never:?}");
-    for cause in ["FirstTouch", "Revoke", "ToDevice(Launch)", "ToDevice(Prefetch)", "ToHost(Fault)", "ToHost(Evict)", "ToHost(Prefetch)"] {
+    for cause in [
+        "FirstTouch",
+        "Revoke",
+        "ToDevice(Launch)",
+        "ToDevice(Prefetch)",
+        "ToHost(Fault)",
+        "ToHost(Evict)",
+        "ToHost(Prefetch)",
+    ] {
         assert!(causes.contains(cause), "no event says {cause}: {causes:?}");
     }
     clean(&rt);
@@ -249,7 +268,8 @@ fn files(rt: &Runtime, mut half: SliceMut<'_, u32>, path: &std::path::Path, stop
         skipped("O_DIRECT: this file system has none, plain reads instead");
     }
     let plain = File::open(path).expect("open");
-    let words = half.residency().expect("residency").iter().map(|r| r.bytes.len() as usize / 4).sum::<usize>();
+    let words =
+        half.residency().expect("residency").iter().map(|r| r.bytes.len() as usize / 4).sum::<usize>();
     let mut want = vec![0u32; words];
     let mut random = Random::new(7);
     let mut done = 0;
@@ -267,7 +287,9 @@ fn files(rt: &Runtime, mut half: SliceMut<'_, u32>, path: &std::path::Path, stop
         } else {
             part.read_exact_at(&file, at).expect("pread under a guard");
         }
-        plain.read_exact_at(bytemuck::cast_slice_mut(&mut want[first * WORDS..last * WORDS]), at).expect("pread");
+        plain
+            .read_exact_at(bytemuck::cast_slice_mut(&mut want[first * WORDS..last * WORDS]), at)
+            .expect("pread");
         let from = random.below(words);
         let to = (from + 40_000).min(words);
         assert_eq!(half.slice(from..to)[..], want[from..to], "after {done} reads");
@@ -332,7 +354,11 @@ fn files_on_one_half_launches_on_the_other() {
                 }
             });
             let until = Instant::now() + time / 2;
-            while Instant::now() < until && !left.is_finished() && !right.is_finished() && !trims.is_finished() {
+            while Instant::now() < until
+                && !left.is_finished()
+                && !right.is_finished()
+                && !trims.is_finished()
+            {
                 std::thread::sleep(Duration::from_millis(20));
             }
             stop.store(true, Ordering::Relaxed);
@@ -358,9 +384,15 @@ fn opposite_orders_under_a_limit_that_fits_one() {
             let (rt, arrays, copy) = (&rt, &arrays, &copy);
             scope.spawn(move || {
                 for round in 0..rounds as usize {
-                    let (a, b) = if thread % 2 == 0 { (round % 4, (round + 1) % 4) } else { ((round + 1) % 4, round % 4) };
+                    let (a, b) = if thread % 2 == 0 {
+                        (round % 4, (round + 1) % 4)
+                    } else {
+                        ((round + 1) % 4, round % 4)
+                    };
                     // SAFETY: nobody looks at what is in the arrays; the launches are ordered by what they declare.
-                    let (from, to) = unsafe { (arrays[a].raw(AccessKind::Read, ..), arrays[b].raw(AccessKind::Overwrite, ..)) };
+                    let (from, to) = unsafe {
+                        (arrays[a].raw(AccessKind::Read, ..), arrays[b].raw(AccessKind::Overwrite, ..))
+                    };
                     match rt.launch(copy, Grid::linear(64), (from, to)) {
                         Ok(_) => {}
                         Err(error) => panic!("thread {thread}, round {round}: {error}"),

@@ -1,7 +1,7 @@
 //! Kernels: SPIR-V modules made into something that can be launched.
 
-use crate::error::{Error, KernelError};
 use crate::Result;
+use crate::error::{Error, KernelError};
 use crate::runtime::{Inner, Runtime};
 use std::sync::{Arc, Weak};
 use vkhmm_port::DeviceError;

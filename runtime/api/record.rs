@@ -16,7 +16,8 @@ pub(crate) struct Recorder(Mutex<File>);
 
 impl Recorder {
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|source| Error::System { operation: "creating the launch trace", source })?;
+        let file = File::create(path)
+            .map_err(|source| Error::System { operation: "creating the launch trace", source })?;
         Ok(Self(Mutex::new(file)))
     }
 
@@ -27,14 +28,18 @@ impl Recorder {
             .iter()
             .filter_map(|a| {
                 let id = a.range.as_ref()?.id();
-                let (range, start, end) = (format!("{}.{}", id.slot, id.generation), a.bytes.start, a.bytes.end);
+                let (range, start, end) =
+                    (format!("{}.{}", id.slot, id.generation), a.bytes.start, a.bytes.end);
                 let access = format!("{:?}", a.access).to_lowercase();
                 Some(format!(r#"{{"range":"{range}","start":{start},"end":{end},"access":"{access}"}}"#))
             })
             .collect();
         let [x, y, z] = spec.groups;
         let kernel = spec.label.replace(|c: char| c == '"' || c == '\\' || c.is_control(), "_");
-        format!("{{\"kernel\":\"{kernel}\",\"groups\":[{x},{y},{z}],\"accesses\":[{}]}}\n", accesses.join(","))
+        format!(
+            "{{\"kernel\":\"{kernel}\",\"groups\":[{x},{y},{z}],\"accesses\":[{}]}}\n",
+            accesses.join(",")
+        )
     }
 
     /// Notes a launch that was not refused. A full disk loses the trace, never the launch.

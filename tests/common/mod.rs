@@ -33,7 +33,7 @@ pub(crate) const SUB: usize = 65536;
 /// Bytes of a block.
 pub(crate) const BLOCK: usize = 2 << 20;
 /// More bytes than any device has.
-pub(crate) const ALL: u64 = 1 << 40;
+pub(crate) const ALL: u64 = u64::MAX;
 /// 32-bit words of a page.
 pub(crate) const WORDS: usize = PAGE / 4;
 

@@ -55,6 +55,10 @@ fn a_scan_ends_while_256_threads_wait_for_a_long_kernel() {
     assert_eq!(scanned.0, 2 * 4 * words as u64, "the scan read wrong data");
     assert!(!scanned.1, "the scan of unrelated data waited for the long kernel");
     assert_eq!(touched.into_inner(), 256);
+    let waits = rt.waits();
+    println!("{waits:?}");
+    let ours = waits.iter().find(|w| w.label.contains("e2e_handlers.rs")).expect("the touches waited");
+    assert!(ours.time >= Duration::from_millis(200), "{ours:?}");
     assert_eq!(rt.validation_messages(), Vec::<String>::new());
 }
 

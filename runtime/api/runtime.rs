@@ -6,7 +6,7 @@ use crate::launch::TIMEOUT_MAX;
 use crate::managed::Managed;
 use crate::ports::{Engine, Range};
 use crate::record::Recorder;
-use crate::{Builder, Kernel, KernelBuilder, MemoryError, Result, Stats, TraceEvent, Windows};
+use crate::{Builder, Kernel, KernelBuilder, MemoryError, Result, Stats, TraceEvent, Waits, Windows};
 use bytemuck::Pod;
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
@@ -135,6 +135,11 @@ impl Runtime {
     /// What has happened since the runtime was built.
     pub fn stats(&self) -> Stats {
         self.inner.engine.stats()
+    }
+
+    /// Who waited for what, longest first: allocations (touches, guards, slices) and kernels (admission, `Launch::wait`).
+    pub fn waits(&self) -> Vec<Waits> {
+        self.inner.engine.waits()
     }
 
     /// The last events with their causes, oldest first.

@@ -129,6 +129,7 @@ impl<P: Ports> Engine<P> {
             }
         };
         drop(turn);
+        watch.over(self, &spec.label);
         if waited {
             Counters::add(&self.counters.launches_waited, 1);
         }

@@ -52,6 +52,11 @@ impl<P: Ports> Engine<P> {
                 }
                 let parked =
                     self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);
+                if parked {
+                    // Under the block's lock, so that the answer comes later.
+                    let since = &range.parked_since;
+                    let _ = since.compare_exchange(0, self.exec.now(), Ordering::AcqRel, Ordering::Relaxed);
+                }
                 drop(block);
                 if parked {
                     Counters::add(&self.counters.faults_parked, 1);
@@ -230,7 +235,12 @@ impl<P: Ports> Engine<P> {
                 block.take_parked(page, write);
                 let extent =
                     PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages | around;
-                self.answer(range, index, block, page, write, extent);
+                if !self.answer(range, index, block, page, write, extent) {
+                    match range.parked_since.swap(0, Ordering::AcqRel) {
+                        0 => {}
+                        since => self.note_wait(&range.label, since),
+                    }
+                }
             }
         }
     }

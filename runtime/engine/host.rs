@@ -85,6 +85,7 @@ impl<P: Ports> Engine<P> {
                 }
             }
             if !waiting {
+                watch.over(self, &range.label);
                 return Ok(());
             }
             self.flush();

@@ -31,6 +31,7 @@ mod range;
 mod stats;
 mod submit;
 mod trace;
+mod waits;
 
 pub use error::EngineError;
 pub use host::{GuardKind, Residency};
@@ -39,6 +40,7 @@ pub use op::{Op, OpStatus};
 pub use range::RangeCell;
 pub use stats::Stats;
 pub use trace::{TraceCause, TraceEvent};
+pub use waits::Waits;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -128,6 +130,8 @@ pub struct Engine<P: Ports> {
     pub(crate) zombies: MutexOf<P, Vec<Arc<RangeCell<P>>>>,
     /// Lock: leaf. Owns the last trace events.
     pub(crate) trace: MutexOf<P, trace::Ring>,
+    /// Lock: leaf. Owns the waits by label.
+    pub(crate) waited: MutexOf<P, waits::Table>,
     /// Lock: leaf. Owns the story of the loss.
     pub(crate) loss: MutexOf<P, Option<Arc<str>>>,
     /// A new epoch whenever something that somebody may wait for has happened.
@@ -166,6 +170,7 @@ impl<P: Ports> Engine<P> {
             slots: exec.mutex(Rank::Leaf, submit::Slots::new(device.profile().staging.slots)),
             zombies: exec.mutex(Rank::Leaf, Vec::new()),
             trace: exec.mutex(Rank::Leaf, trace::Ring::default()),
+            waited: exec.mutex(Rank::Leaf, waits::Table::new()),
             loss: exec.mutex(Rank::Leaf, None),
             completed: exec.mutex(Rank::Leaf, Uses::NONE),
             progress: exec.signal(),
@@ -292,13 +297,17 @@ impl<P: Ports> Engine<P> {
         loop {
             let seen = self.progress.epoch();
             match op.status() {
-                OpStatus::Done => return Ok(true),
+                OpStatus::Done => {
+                    watch.over(self, &op.label);
+                    return Ok(true);
+                }
                 OpStatus::Lost => return Err(EngineError::DeviceLost { cause: self.loss_cause() }),
                 OpStatus::Queued | OpStatus::Submitted => {}
             }
             self.flush();
             let now = self.exec.now();
             if until.is_some_and(|u| now >= u) {
+                watch.over(self, &op.label);
                 return Ok(false);
             }
             let left = until.map_or(self.config.watchdog, |u| Duration::from_nanos(u - now));
@@ -320,15 +329,16 @@ impl<P: Ports> Engine<P> {
     }
 }
 
-/// Reports a wait that lasts too long, once.
+/// Times a wait, and reports once if it lasts too long.
 pub(crate) struct Watch {
     since: u64,
+    waited: bool,
     told: bool,
 }
 
 impl Watch {
     pub(crate) fn new<P: Ports>(engine: &Engine<P>) -> Self {
-        Self { since: engine.exec.now(), told: false }
+        Self { since: engine.exec.now(), waited: false, told: false }
     }
 
     /// Says on stderr what is waited for, once it has lasted longer than the watchdog allows (I6).
@@ -337,10 +347,18 @@ impl Watch {
         engine: &Engine<P>,
         what: impl FnOnce() -> alloc::string::String,
     ) {
+        self.waited = true;
         let waited = engine.exec.now() - self.since;
         if !self.told && waited >= engine.config.watchdog.as_nanos() as u64 {
             self.told = true;
             eprintln!("vkhmm: {} for {:.1} s; {}", what(), waited as f64 / 1e9, engine.who_is_busy());
+        }
+    }
+
+    /// The wait, if there was one, is over.
+    pub(crate) fn over<P: Ports>(&self, engine: &Engine<P>, label: &Arc<str>) {
+        if self.waited {
+            engine.note_wait(label, self.since);
         }
     }
 }

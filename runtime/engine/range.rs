@@ -4,7 +4,7 @@ use crate::{Op, Ports};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vkhmm_core::block::{Block, Summary};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::stream::Stream;
@@ -31,6 +31,8 @@ pub struct RangeCell<P: Ports> {
     pub(crate) stream: <P::Exec as Exec>::Mutex<Stream>,
     /// Lock: leaf. Owns the imports of this range's blocks · blocks on nothing.
     pub(crate) imports: <P::Exec as Exec>::Mutex<Imports<P::Device>>,
+    /// When the oldest unanswered touch was parked; zero if none is.
+    pub(crate) parked_since: AtomicU64,
     pub(crate) dead: AtomicBool,
     /// Bytes in A may still be written by a lost device: never reused while it exists.
     pub(crate) quarantined: AtomicBool,
@@ -150,6 +152,7 @@ impl<P: Ports> RangeCell<P> {
             claims: exec.mutex(Rank::Leaf, Vec::new()),
             stream: exec.mutex(Rank::Leaf, Stream::new()),
             imports: exec.mutex(Rank::Leaf, Imports { pieces: Vec::new(), refused: false }),
+            parked_since: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
         })

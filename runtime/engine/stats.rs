@@ -64,9 +64,9 @@ counters! {
     path_staging_bytes,
     /// Bytes the CPU read from device memory directly.
     path_cpu_bytes,
-    /// Spans evicted without copying anything.
+    /// Blocks of spans evicted without copying anything.
     evictions_clean,
-    /// Spans evicted with bytes to copy home.
+    /// Blocks of spans evicted with bytes to copy home.
     evictions_dirty,
     /// Bytes moved inside the device because of placement.
     moved_bytes,
@@ -78,6 +78,10 @@ counters! {
     launches_resident,
     /// Launches that had to wait for capacity or for bytes on their way.
     launches_waited,
+    /// Waits of callers and parked touches; [`crate::Engine::waits`] has them by label.
+    waits,
+    /// Nanoseconds waited, all together.
+    wait_ns,
     /// Submissions to any queue.
     submits,
     /// Barriers between commands of one submission.
@@ -160,14 +164,16 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "launches    {} ({} resident, {} waited), {} submits, {} barriers; revoke {:.2} ms, publish {:.2} ms",
+            "launches    {} ({} resident, {} waited), {} submits, {} barriers; revoke {:.2} ms, publish {:.2} ms; waits {} ({:.2} ms)",
             self.launches,
             self.launches_resident,
             self.launches_waited,
             self.submits,
             self.barriers,
             self.revoke_ns as f64 / 1e6,
-            self.publish_ns as f64 / 1e6
+            self.publish_ns as f64 / 1e6,
+            self.waits,
+            self.wait_ns as f64 / 1e6
         )
     }
 }

@@ -68,7 +68,9 @@ pub enum HostError {
         source: Errno,
     },
     /// This process was forked from the one that owns the memory.
-    #[error("this process is a forked child: managed memory belongs to its parent; use spawn or exec instead of fork")]
+    #[error(
+        "this process is a forked child: managed memory belongs to its parent; use spawn or exec instead of fork"
+    )]
     ForkedChild,
 }
 

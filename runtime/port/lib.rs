@@ -21,8 +21,8 @@ pub mod host;
 
 pub use bytes::RawBytes;
 pub use device::{
-    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, ImportProfile, MemoryKindProfile, Region, Role,
-    Source, StagingProfile, Submission, Target,
+    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, ImportProfile, MemoryKindProfile,
+    Region, Role, Source, StagingProfile, Submission, Target,
 };
 pub use exec::{CopyJob, Exec, Mutex, Rank, Signal};
 pub use host::{Access, Fault, FaultMode, FaultSource, HostError, HostMemory, HostProfile};

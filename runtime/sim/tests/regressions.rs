@@ -14,13 +14,22 @@ const STORIES: [(&[u64], &str); 7] = [
         &[2474, 299, 1020, 1459],
         "eviction took only device-valid pages into account: a frame was reused while a copy home still read it",
     ),
-    (&[512], "the gate called a block resident while a prefetch was still copying it in: a kernel ran before its data"),
-    (&[79], "a host guard published read-only where the kernel has no read-only CONTINUE: the refusal poisoned the page"),
+    (
+        &[512],
+        "the gate called a block resident while a prefetch was still copying it in: a kernel ran before its data",
+    ),
+    (
+        &[79],
+        "a host guard published read-only where the kernel has no read-only CONTINUE: the refusal poisoned the page",
+    ),
     (
         &[1078, 3212, 3542, 4308],
         "an item without a kernel was over at once, so later work did not wait for its copies out before it wrote the frames",
     ),
-    (&[1633], "a late message about a freed page poisoned a page of a free block, which the next allocation inherited"),
+    (
+        &[1633],
+        "a late message about a freed page poisoned a page of a free block, which the next allocation inherited",
+    ),
     (&[0, 1, 2], "nothing yet: the first three seeds, so that the list is never empty of plain runs"),
 ];
 

@@ -198,7 +198,7 @@ fn a_static_runtime_with_a_kernel_running_at_exit() {
         println!("leaving");
         return;
     }
-    for _ in 0..setting("VKHMM_EXITS", 8) {
+    for _ in 0..setting("VKHMM_EXITS", 3) {
         let ended = again(TEST, "exit", &[], Duration::from_secs(20));
         assert_eq!(ended.status.code(), Some(0), "{:?} after {:?}: {}", ended.status, ended.took, ended.text);
         assert!(ended.took < Duration::from_secs(8) && ended.text.contains("leaving"), "{:?}", ended.took);

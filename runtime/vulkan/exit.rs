@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// The process is ending.
 static ENDING: AtomicBool = AtomicBool::new(false);
+/// Submissions that software devices have not finished: their own threads compile and run kernels with the libraries that the
+/// end of the process takes down. (A card needs no such care.)
+static PENDING: AtomicUsize = AtomicUsize::new(0);
 /// How long the end of the process waits for calls under way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for software devices to finish what they run.
+const PATIENCE_SOFTWARE: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// Sections this thread is in; and whether it is the one that ends the process, which may always pass.
@@ -46,8 +51,23 @@ impl Drop for Section {
     }
 }
 
+/// A software device got a submission.
+pub(crate) fn began() {
+    PENDING.fetch_add(1, Ordering::SeqCst);
+}
+
+/// So many of them are over, or given up.
+pub(crate) fn ended(count: usize) {
+    PENDING.fetch_sub(count, Ordering::SeqCst);
+}
+
 extern "C" fn on_exit() {
     ENDS.with(|e| e.set(true));
+    // Our completion threads still run, and count down.
+    let end = Instant::now() + PATIENCE_SOFTWARE;
+    while PENDING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     ENDING.store(true, Ordering::SeqCst);
     let mine = usize::from(DEPTH.with(Cell::get) > 0);
     let end = Instant::now() + PATIENCE;

@@ -46,6 +46,7 @@ mod report;
 mod staging;
 mod validation;
 mod visibility;
+mod warm;
 
 pub use config::{Config, Failure, Switches};
 pub use device::VulkanDevice;

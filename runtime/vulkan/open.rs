@@ -19,7 +19,7 @@ use crate::{VulkanDevice, device};
 use ash::vk;
 use std::sync::Arc;
 use vkhmm_core::units::Timeline;
-use vkhmm_port::{DeviceProfile, ImportProfile, RawBytes};
+use vkhmm_port::{DeviceProfile, ImportProfile, RawBytes, Role};
 
 /// Most regions of one copy command: validation layers compare them pairwise, and more do not copy faster.
 const REGIONS_MAX: u32 = 256;
@@ -76,6 +76,10 @@ impl VulkanDevice {
             placement: placement(&ctx.physical),
         };
         let cache = device::new_cache(&ctx)?;
+        if ctx.physical.is_software() {
+            let empty = scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
+            crate::warm::up(&ctx, cache, &queues[plan.roles[Role::Compute as usize]], empty)?;
+        }
         crate::exit::register();
         Ok(Self {
             profile,

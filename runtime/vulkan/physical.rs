@@ -30,6 +30,11 @@ pub(crate) struct Physical {
 }
 
 impl Physical {
+    /// Whether its kernels run on the CPU, in this process.
+    pub(crate) fn is_software(&self) -> bool {
+        self.kind == vk::PhysicalDeviceType::CPU
+    }
+
     /// Asks the driver everything.
     pub(crate) fn query(instance: &ash::Instance, handle: vk::PhysicalDevice) -> Self {
         // SAFETY: vkGetPhysicalDeviceProperties: `handle` was enumerated from `instance`, which is alive.

@@ -3,6 +3,7 @@
 
 use crate::context::Context;
 use crate::device::VulkanDevice;
+use crate::exit;
 use crate::visibility::HostView;
 use ash::vk;
 use std::collections::VecDeque;
@@ -124,6 +125,9 @@ impl Recycler {
 
     /// Notes a submission just before the driver gets it, so that whoever sees its ticket reached finds it here.
     pub(crate) fn push(&self, entry: InFlight) {
+        if self.ctx.physical.is_software() {
+            exit::began();
+        }
         self.lists().in_flight.push_back(entry);
     }
 
@@ -131,6 +135,7 @@ impl Recycler {
     pub(crate) fn pop(&self) {
         let entry = self.lists().in_flight.pop_back();
         if let Some(entry) = entry {
+            self.ended(1);
             self.give(entry.recording);
         }
     }
@@ -164,8 +169,15 @@ impl Recycler {
             lists.free.push(recording);
         }
         drop(lists);
+        self.ended(kept.len());
         drop(kept);
         result
+    }
+
+    fn ended(&self, count: usize) {
+        if self.ctx.physical.is_software() {
+            exit::ended(count);
+        }
     }
 
     fn read_clocks(
@@ -240,6 +252,7 @@ impl Recording {
 impl Drop for Recycler {
     fn drop(&mut self) {
         let lists = std::mem::take(&mut *self.lists());
+        self.ended(lists.in_flight.len());
         let done = lists.free.into_iter().chain(lists.unread.into_iter().map(|(recording, _)| recording));
         let recordings = done.chain(lists.in_flight.into_iter().map(|e| e.recording));
         for recording in recordings {

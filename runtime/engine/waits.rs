@@ -44,7 +44,7 @@ impl<P: Ports> Engine<P> {
             .into_iter()
             .map(|(label, (count, ns))| Waits { label, count, time: Duration::from_nanos(ns) })
             .collect();
-        all.sort_by(|a, b| b.time.cmp(&a.time));
+        all.sort_by_key(|w| core::cmp::Reverse(w.time));
         all
     }
 }

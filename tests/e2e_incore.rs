@@ -31,7 +31,8 @@ fn random_sub_ranges_of_arrays_that_fit_move_and_fetch_nothing_twice() {
         let [a, b] = arrays.get_disjoint_mut([x, y]).unwrap();
         let grid = Grid::linear(len);
         let mut target = b.slice_mut(from..from + len);
-        rt.launch(&saxpy, grid, (a.slice(from..from + len).read(), target.write(), 0.5f32, len as u32)).unwrap();
+        rt.launch(&saxpy, grid, (a.slice(from..from + len).read(), target.write(), 0.5f32, len as u32))
+            .unwrap();
         let source: Vec<f32> = twin[x][from..from + len].to_vec();
         twin[y][from..from + len].iter_mut().zip(source).for_each(|(t, s)| *t += 0.5 * s);
     }
@@ -42,7 +43,8 @@ fn random_sub_ranges_of_arrays_that_fit_move_and_fetch_nothing_twice() {
     assert_eq!((delta.evictions_clean, delta.evictions_dirty), (0, 0));
     assert!(delta.in_launch_bytes <= 3 * count as u64 * 4, "{} bytes in", delta.in_launch_bytes);
     for (array, twin) in arrays.iter().zip(&twin) {
-        let wrong = array.iter().zip(twin).filter(|(a, t)| (**a - **t).abs() > 1e-3 * t.abs().max(1.0)).count();
+        let wrong =
+            array.iter().zip(twin).filter(|(a, t)| (**a - **t).abs() > 1e-3 * t.abs().max(1.0)).count();
         assert_eq!(wrong, 0);
     }
     assert_eq!(rt.validation_messages(), Vec::<String>::new());

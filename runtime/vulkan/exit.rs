@@ -4,7 +4,7 @@
 //! is gone.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Threads inside driver calls.
@@ -14,6 +14,8 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 /// Submissions that software devices have not finished: their own threads compile and run kernels with the libraries that the
 /// end of the process takes down. (A card needs no such care.)
 static PENDING: AtomicUsize = AtomicUsize::new(0);
+/// The process that the counts are of. A forked child inherits them, but not the threads that would count down.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 /// How long the end of the process waits for calls under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it waits for software devices to finish what they run.
@@ -62,6 +64,9 @@ pub(crate) fn ended(count: usize) {
 }
 
 extern "C" fn on_exit() {
+    if OWNER.load(Ordering::SeqCst) != std::process::id() {
+        return;
+    }
     ENDS.with(|e| e.set(true));
     // Our completion threads still run, and count down.
     let end = Instant::now() + PATIENCE_SOFTWARE;
@@ -78,6 +83,7 @@ extern "C" fn on_exit() {
 
 /// Called once a device is open, when the driver's libraries are loaded: handlers run in the reverse order of registration.
 pub(crate) fn register() {
+    OWNER.store(std::process::id(), Ordering::SeqCst);
     // SAFETY: atexit(3): `on_exit` is a function of this program, takes nothing and does not unwind.
     let registered = unsafe { libc::atexit(on_exit) };
     debug_assert_eq!(registered, 0, "no room for an exit handler");

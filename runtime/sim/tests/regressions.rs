@@ -1,5 +1,5 @@
-//! Every seed of the smoke world that ever failed, with its story. A seed keeps its meaning only while the scheduling points stay
-//! where they are; the story stays true.
+//! The seeds of the smoke world that failed and were traced, with their stories. A seed keeps its meaning only while the scheduling
+//! points stay where they are; the story stays true.
 
 use vkhmm_sim::smoke;
 

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod chooser;
 mod exec;
 mod ports;
 mod random;
@@ -24,4 +25,4 @@ mod world;
 pub use exec::{SimExec, SimGuard, SimMutex, SimSignal};
 pub use ports::{SimDevice, SimFaults, SimHost, device, host};
 pub use random::Random;
-pub use world::{Limits, Run, run, run_within};
+pub use world::{Limits, Run, run, run_steady, run_within};

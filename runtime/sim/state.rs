@@ -1,6 +1,7 @@
 //! What the scheduler knows and decides: threads, locks, signals, time, and who is next.
 
-use crate::{Limits, Random};
+use crate::Limits;
+use crate::chooser::Chooser;
 use core::fmt::{Arguments, Write};
 use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
@@ -36,9 +37,9 @@ pub(crate) struct Lock {
 }
 
 pub(crate) struct State {
-    pub(crate) random: Random,
-    /// A thread that could go on is made to think about a switch once in so many points.
-    pub(crate) stay: u64,
+    pub(crate) chooser: Chooser,
+    /// Room for the threads that can run, while one is chosen.
+    runnable: Vec<(usize, u64)>,
     pub(crate) limits: Limits,
     pub(crate) now: u64,
     pub(crate) steps: u64,
@@ -57,12 +58,10 @@ pub(crate) struct State {
 
 impl State {
     /// Nothing has run yet.
-    pub(crate) fn new(seed: u64, limits: Limits) -> Self {
-        let mut random = Random::new(seed);
-        let stay = [2, 4, 16][random.below(3) as usize];
+    pub(crate) fn new(chooser: Chooser, limits: Limits) -> Self {
         Self {
-            random,
-            stay,
+            chooser,
+            runnable: Vec::new(),
             limits,
             now: 0,
             steps: 0,
@@ -79,7 +78,7 @@ impl State {
     }
 
     pub(crate) fn write(&mut self, who: usize, line: Arguments<'_>) {
-        if !self.ending {
+        if !self.ending && self.chooser.traces() {
             let name = &self.threads[who].name;
             self.trace.push(format!("{:>9} t{who} {name}: {line}", self.now));
             self.threads[who].last_note = line.to_string();
@@ -97,11 +96,7 @@ impl State {
     /// Lets time pass and timers fire. False: the run is over, for want of a thread that can go on or for having gone on too long.
     pub(crate) fn step(&mut self) -> bool {
         self.steps += 1;
-        self.now += 1 + self.random.below(2_000);
-        if self.random.one_in(256) {
-            // A stall, as of a machine with other things to do.
-            self.now += self.random.below(400_000);
-        }
+        self.now += self.chooser.jump();
         let next_timer = |threads: &[Thread]| {
             let timers = threads.iter().filter_map(|t| match t.status {
                 Status::Blocked { until, .. } => until,
@@ -133,16 +128,12 @@ impl State {
 
     /// Gives the baton to one that can run.
     pub(crate) fn choose(&mut self) {
-        let runnable = |t: &Thread| t.status == Status::Runnable;
-        let total: u64 = self.threads.iter().filter(|t| runnable(t)).map(|t| t.weight).sum();
-        let mut ticket = self.random.below(total);
-        for (id, thread) in self.threads.iter().enumerate().filter(|(_, t)| runnable(t)) {
-            if ticket < thread.weight {
-                self.current = id;
-                break;
-            }
-            ticket -= thread.weight;
-        }
+        let mut runnable = core::mem::take(&mut self.runnable);
+        runnable.clear();
+        let able = self.threads.iter().enumerate().filter(|(_, t)| t.status == Status::Runnable);
+        runnable.extend(able.map(|(id, t)| (id, t.weight)));
+        self.current = self.chooser.next(self.current, &runnable);
+        self.runnable = runnable;
         self.sum = (self.sum.rotate_left(5) ^ self.current as u64).wrapping_mul(0x517C_C1B7_2722_0A95);
     }
 

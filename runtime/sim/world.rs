@@ -1,6 +1,7 @@
 //! The scheduler: one baton, virtual time, the trace, and the end of a run.
 
 use crate::SimExec;
+use crate::chooser::Chooser;
 use crate::state::{Key, Lock, State, Status, Thread};
 use core::cell::Cell;
 use core::fmt::Arguments;
@@ -26,8 +27,10 @@ impl Default for Limits {
 /// What one seed led to.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The seed.
+    /// The seed; zero if there was none.
     pub seed: u64,
+    /// Virtual nanoseconds that passed.
+    pub time_ns: u64,
     /// One line per port call and decision of note; the last one has the sum over all decisions.
     pub trace: Vec<String>,
     /// What went wrong: a panic's message, or the report of a deadlock or a run without end.
@@ -57,7 +60,22 @@ pub fn run(seed: u64, main: impl FnOnce(&SimExec) + Send + 'static) -> Run {
 
 /// As [`run`], with limits of one's own.
 pub fn run_within(seed: u64, limits: Limits, main: impl FnOnce(&SimExec) + Send + 'static) -> Run {
-    let world = Arc::new(World { state: Mutex::new(State::new(seed, limits)) });
+    run_chosen(seed, Chooser::seeded(seed), limits, main)
+}
+
+/// Runs `main` and all threads it starts with nothing left to chance: a thread runs until it blocks, and time passes only while
+/// all of them wait. Nothing is traced.
+pub fn run_steady(limits: Limits, main: impl FnOnce(&SimExec) + Send + 'static) -> Run {
+    run_chosen(0, Chooser::Steady, limits, main)
+}
+
+fn run_chosen(
+    seed: u64,
+    chooser: Chooser,
+    limits: Limits,
+    main: impl FnOnce(&SimExec) + Send + 'static,
+) -> Run {
+    let world = Arc::new(World { state: Mutex::new(State::new(chooser, limits)) });
     let exec = SimExec::new(Arc::clone(&world));
     let body = move || {
         main(&exec);
@@ -74,7 +92,7 @@ pub fn run_within(seed: u64, limits: Limits, main: impl FnOnce(&SimExec) + Send 
     let summary = format!("end: {} decisions, {} ns, sum {:016x}", state.steps, state.now, state.sum);
     state.trace.push(summary);
     let trace = core::mem::take(&mut state.trace);
-    Run { seed, trace, failure: state.failure.take(), steps: state.steps }
+    Run { seed, time_ns: state.now, trace, failure: state.failure.take(), steps: state.steps }
 }
 
 /// Who has the baton, and why the others do not.
@@ -125,8 +143,7 @@ impl World {
                 drop(self.wait_for_turn(state, me));
                 return;
             }
-            let stay = state.stay;
-            if state.random.one_in(stay) {
+            if state.chooser.yields() {
                 state.choose();
                 drop(self.wait_for_turn(state, me));
             }
@@ -251,7 +268,7 @@ impl World {
             return Ok(());
         }
         let me = state.threads.len();
-        let weight = [1, 4, 16][state.random.below(3) as usize];
+        let weight = state.chooser.weight();
         let turn = Arc::new(Condvar::new());
         let thread = Thread {
             name: name.to_owned(),

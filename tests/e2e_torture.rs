@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    PAGE, Random, SUB, Scratch, WORDS, checked, clean, declared, kernel, open, setting, skipped, spv,
+    PAGE, Random, Scratch, WORDS, checked, clean, declared, kernel, open, setting, skipped, spv,
     system_calls_fault, watchdog,
 };
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vkhmm::{AccessKind, Grid, Kernel, Managed, MemoryError, Runtime, SliceMut};
+use vkhmm::{AccessKind, Grid, Kernel, Managed, Runtime, SliceMut};
 
 /// Every sixteenth word belongs to the same owner.
 const STRIDE: usize = 16;
@@ -369,118 +369,4 @@ fn files_on_one_half_launches_on_the_other() {
         assert!(reads > 10 && launched > 10);
         clean(&rt);
     }
-}
-
-#[test]
-fn opposite_orders_under_a_limit_that_fits_one() {
-    let _dog = watchdog("opposite orders", 90);
-    let rounds = setting("VKHMM_ADMISSION_ROUNDS", 1000);
-    let rt = open(checked().device_memory_limit(2 * SUB as u64));
-    let half = SUB / 4;
-    let arrays: Vec<Managed<u32>> = (0..4).map(|_| rt.alloc(half).expect("alloc")).collect();
-    let copy = kernel(&rt, spv::COPY);
-    std::thread::scope(|scope| {
-        for thread in 0..4usize {
-            let (rt, arrays, copy) = (&rt, &arrays, &copy);
-            scope.spawn(move || {
-                for round in 0..rounds as usize {
-                    let (a, b) = if thread % 2 == 0 {
-                        (round % 4, (round + 1) % 4)
-                    } else {
-                        ((round + 1) % 4, round % 4)
-                    };
-                    // SAFETY: nobody looks at what is in the arrays; the launches are ordered by what they declare.
-                    let (from, to) = unsafe {
-                        (arrays[a].raw(AccessKind::Read, ..), arrays[b].raw(AccessKind::Overwrite, ..))
-                    };
-                    match rt.launch(copy, Grid::linear(64), (from, to)) {
-                        Ok(_) => {}
-                        Err(error) => panic!("thread {thread}, round {round}: {error}"),
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(rt.stats().launches, 4 * rounds);
-    clean(&rt);
-}
-
-/// The reader of a page that four threads launch on without end is served.
-#[test]
-fn a_reader_against_four_launchers() {
-    let _dog = watchdog("fairness", 60);
-    let rt = open(checked());
-    if declared(&rt) {
-        return skipped("raw touches beside launches mean nothing under declared");
-    }
-    let bump = kernel(&rt, spv::BUMP);
-    let x = rt.alloc::<u32>(WORDS).expect("alloc");
-    let stop = AtomicBool::new(false);
-    let (launched, served) = std::thread::scope(|scope| {
-        let (rt, x, stop, bump) = (&rt, &x, &stop, &bump);
-        let launchers: Vec<_> = (0..4u32)
-            .map(|owner| {
-                scope.spawn(move || {
-                    let mut done = 0u32;
-                    while !stop.load(Ordering::Relaxed) {
-                        // SAFETY: each launcher has words of its own, the reader only looks.
-                        let access = unsafe { x.raw(AccessKind::Write, ..) };
-                        rt.launch(bump, Grid::linear(256), (access, owner, 4u32)).expect("launch");
-                        done += 1;
-                    }
-                    done
-                })
-            })
-            .collect();
-        let until = Instant::now() + Duration::from_secs(2);
-        let (mut served, mut last) = (0u32, 0);
-        while Instant::now() < until {
-            // SAFETY: a raw load that is meant to wait; what it sees is what some number of launches left.
-            let seen = unsafe { x.as_ptr().read_volatile() };
-            assert!(seen >= last, "{seen} after {last}");
-            last = seen;
-            served += 1;
-        }
-        stop.store(true, Ordering::Relaxed);
-        let counts: Vec<u32> = launchers.into_iter().map(|l| l.join().expect("launcher")).collect();
-        (counts, served)
-    });
-    println!("{served} loads served beside {launched:?} launches");
-    assert!(served >= 100, "{served} loads served beside {launched:?} launches");
-    assert!((0..4).all(|owner| x[owner] == launched[owner]), "{launched:?}");
-    clean(&rt);
-}
-
-/// 64 threads wait for pages of a long kernel; another array on the device is read meanwhile.
-#[test]
-fn touches_of_a_running_kernel_hold_up_nobody_else() {
-    let _dog = watchdog("no waiting handlers", 60);
-    let coherent = checked().memory_kind(vkhmm::MemoryKind::DeviceCoherent);
-    let rt = open(coherent);
-    if declared(&rt) {
-        return skipped("raw touches beside launches mean nothing under declared");
-    }
-    let mut other = rt.alloc::<u32>(512 * WORDS).expect("alloc");
-    rt.fill(other.overwrite(), 11).expect("fill").wait().expect("wait");
-    let spin = kernel(&rt, spv::SPIN);
-    let mut x = rt.alloc::<u32>(256 * WORDS).expect("alloc");
-    let n = 1u32 << 16;
-    let launch = rt.launch(&spin, Grid::linear(n as usize), (x.write(), 3000u32, n)).expect("launch");
-    rt.flush();
-    std::thread::scope(|scope| {
-        let (x, launch) = (&x, &launch);
-        for page in 0..256 {
-            // SAFETY: a raw load that is meant to wait for the kernel.
-            scope.spawn(move || unsafe { x.as_ptr().add(page * WORDS).read_volatile() });
-        }
-        std::thread::sleep(Duration::from_millis(20));
-        let started = Instant::now();
-        let good = other.iter().all(|v| *v == 11);
-        let (took, over) = (started.elapsed(), launch.is_done());
-        println!("scan {took:?}; the kernel {:?}", if over { "was over" } else { "still ran" });
-        assert!(good && !over, "the scan took {took:?}, the kernel was over: {over}");
-    });
-    assert!(matches!(launch.wait(), Ok(())) && !matches!(launch.elapsed(), None | Some(Duration::ZERO)));
-    assert!(!matches!(rt.trim(1), Err(vkhmm::Error::Memory(MemoryError::DeviceLost { .. }))));
-    clean(&rt);
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
 use vkhmm_port::HostMemory;
+use vkhmm_port::inject::{Injected, Trouble};
 use vkhmm_vulkan::{Switches, VulkanDevice};
 
 /// Which fault engine answers CPU touches.
@@ -101,7 +102,7 @@ impl Builder {
         self
     }
 
-    /// Test switches of the device: staging only, one queue, forced loss and failures.
+    /// Test switches: staging only, one queue, forced loss, calls of device and host that fail, faults in disorder.
     #[must_use]
     pub fn switches(mut self, switches: Switches) -> Self {
         self.switches = Some(switches);
@@ -139,19 +140,22 @@ impl Builder {
         let device_config = self.device_config()?;
         let geometry = Geometry::PRODUCTION;
         let first = PageRun { first: PageIndex(0), count: geometry.pages_per_block };
-        opened.host.populate(first).map_err(|e| Error::Memory(e.into()))?;
-        let probe = opened.host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
+        let trouble = Trouble::new(&device_config.switches.host, geometry, opened.host.profile());
+        let host = Arc::new(Injected::new(opened.host, trouble.clone()));
+        host.populate(first).map_err(|e| Error::Memory(e.into()))?;
+        let probe = host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
         let device = Arc::new(VulkanDevice::open(device_config, Some(probe))?);
-        opened.host.punch(first).map_err(|e| Error::Memory(e.into()))?;
+        host.punch(first).map_err(|e| Error::Memory(e.into()))?;
         let config = self.engine_config()?;
         let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
             Some(path) => Some(Recorder::create(&path)?),
             None => None,
         };
         let exec = vkhmm_linux::LinuxExec::new();
-        let engine = Engine::new(exec, Arc::clone(&opened.host), Arc::clone(&device), config.clone());
+        let engine = Engine::new(exec, host, Arc::clone(&device), config.clone());
         let threads = |source| Error::System { operation: "starting the runtime's threads", source };
-        engine.start(opened.source).map_err(threads)?;
+        let source = opened.source.map(|source| Arc::new(Injected::new(source, trouble)));
+        engine.start(source).map_err(threads)?;
         let doctor = Doctor::new(device.report().clone(), opened.report, &config, engine.device_memory().0);
         Ok(Runtime::new(Inner::new(engine, doctor, record)))
     }
@@ -195,6 +199,10 @@ impl Builder {
             })?;
             switches.import = import.unwrap_or(true);
         }
+        // Not about what a runtime is, but about what is watched while it runs: also where the program names other switches.
+        switches.frame_guard |= env("VKHMM_FRAME_GUARD", "0 or 1", flag)?.unwrap_or(false);
+        switches.coherent &= env("VKHMM_COHERENT", "0 or 1", flag)?.unwrap_or(true);
+        switches.split_queue |= env("VKHMM_SPLIT_QUEUE", "0 or 1", flag)?.unwrap_or(false);
         Ok(vkhmm_vulkan::Config {
             device: self.device.clone().or_else(|| std::env::var("VKHMM_DEVICE").ok()),
             validation: or_env(self.validation, "VKHMM_VALIDATION", "0 or 1", flag)?.unwrap_or(false),

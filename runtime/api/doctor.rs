@@ -44,7 +44,7 @@ impl Doctor {
 }
 
 /// The variables that fill what a program leaves open.
-const VARIABLES: [(&str, &str); 12] = [
+const VARIABLES: [(&str, &str); 15] = [
     ("VKHMM_DEVICE", "part of a device's name, or its number"),
     ("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared"),
     ("VKHMM_MEMORY_KIND", "device-private, device-bar, device-coherent or unified-memory"),
@@ -55,6 +55,9 @@ const VARIABLES: [(&str, &str); 12] = [
     ("VKHMM_STRICT_IO", "1: a missing host() guard fails on the first run"),
     ("VKHMM_VALIDATION", "1: run under the Khronos validation layers"),
     ("VKHMM_UFFD_FEATURES", "no-poison, no-continue-wp: act as an older kernel"),
+    ("VKHMM_FRAME_GUARD", "1: device memory that a stray access cannot touch (software devices)"),
+    ("VKHMM_COHERENT", "0: act as if no host-visible memory were coherent"),
+    ("VKHMM_SPLIT_QUEUE", "1: copies and kernels on timelines of their own, even on one queue"),
     ("VKHMM_WATCHDOG", "seconds after which a wait says who it waits for"),
     ("VKHMM_RECORD", "file for the launch trace"),
 ];

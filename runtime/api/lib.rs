@@ -33,6 +33,8 @@ pub use windows::Windows;
 pub use bytemuck::Pod;
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
 pub use vkhmm_engine::{AccessKind, Residency, Stats, TraceCause, TraceEvent, Waits};
+pub use vkhmm_port::host::Errno;
+pub use vkhmm_port::inject::{FaultTrouble, HostCall, HostFailure, HostSwitches};
 pub use vkhmm_vulkan::{Failure, SpecValue, Switches};
 
 /// The result of every fallible call.

@@ -2,6 +2,7 @@
 
 use vkhmm_engine::Ports;
 use vkhmm_linux::{LinuxExec, LinuxHost};
+use vkhmm_port::inject::Injected;
 use vkhmm_vulkan::VulkanDevice;
 
 /// The real world.
@@ -9,7 +10,8 @@ pub(crate) enum Real {}
 
 impl Ports for Real {
     type Exec = LinuxExec;
-    type Host = LinuxHost;
+    /// Without switches nothing but the memory itself.
+    type Host = Injected<LinuxHost>;
     type Device = VulkanDevice;
 }
 

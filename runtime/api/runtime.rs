@@ -147,6 +147,20 @@ impl Runtime {
         if self.inner.owned() { self.inner.engine.trace_events() } else { Vec::new() }
     }
 
+    /// What is going on right now, in words: every open operation with its age, the queues, who is in which call, and every block
+    /// that something uses. For whoever wonders why something waits: a wait of over 10 s (`VKHMM_WATCHDOG`) prints the same by
+    /// itself. Takes no lock that anybody holds, so it answers also when everything hangs.
+    pub fn report(&self) -> String {
+        if self.inner.owned() { self.inner.engine.report() } else { "a forked child runs nothing".into() }
+    }
+
+    /// [`Runtime::report`] for a thread that watches over others: it does not keep the runtime alive, and says nothing once its
+    /// last thread is gone.
+    pub fn reporter(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let engine = Arc::downgrade(&self.inner.engine);
+        move || engine.upgrade().filter(|engine| engine.host().owned()).map(|engine| engine.report())
+    }
+
     /// What was chosen and why, in words.
     pub fn doctor(&self) -> &Doctor {
         &self.inner.doctor
@@ -219,6 +233,11 @@ impl Runtime {
     /// Messages of the validation layers, if the runtime was built with them. Any message is a bug of vkhmm, or of a kernel.
     pub fn validation_messages(&self) -> Vec<String> {
         if self.inner.owned() { self.inner.engine.device().validation_messages() } else { Vec::new() }
+    }
+
+    /// Number of calls of host memory so far, by kind or of all kinds; [`crate::HostSwitches`] fail the n-th. Zero without any.
+    pub fn host_calls(&self, call: Option<crate::HostCall>) -> u64 {
+        self.inner.engine.host().trouble().map_or(0, |trouble| trouble.calls(call))
     }
 
     /// Number of device calls so far; [`crate::Switches`] fail the n-th.

@@ -257,4 +257,6 @@ pub trait Placement {
 
     /// How the frames are used.
     fn stats(&self) -> PlacementStats;
+    /// The frames that nobody owns and nothing waits for, in ascending order: `stats().free` of them, now.
+    fn idle(&self) -> Vec<FrameRun>;
 }

@@ -9,6 +9,7 @@ mod holds;
 
 use crate::arena::{NoFrames, Placing};
 use crate::launch::Bound;
+use crate::report::Place;
 use crate::stats::Counters;
 use crate::submit::pieces_bytes;
 use crate::{Argument, Engine, EngineError, LaunchSpec, Op, OpStatus, Ports, Watch};
@@ -26,6 +27,23 @@ use vkhmm_port::{Mutex, Signal};
 pub(crate) struct Turns {
     next: u64,
     serving: u64,
+}
+
+impl Turns {
+    /// Whether nobody's request is being admitted or waits for that.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.next == self.serving
+    }
+}
+
+impl core::fmt::Display for Turns {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let waiting = self.next.saturating_sub(self.serving + 1);
+        match self.next == self.serving {
+            true => write!(f, "nobody has the turn"),
+            false => write!(f, "turn {} goes on, {waiting} wait behind it", self.serving),
+        }
+    }
 }
 
 /// Held while it is one's turn. A lock by another name: owns admission · may wait for progress · never with a lock held.
@@ -58,6 +76,8 @@ enum Refusal {
     Wait,
     /// Pages are lost; which, is looked up once no lock is held.
     Lost,
+    /// A range that the launch names was freed meanwhile; which, likewise.
+    Freed,
     Error(EngineError),
 }
 
@@ -80,6 +100,7 @@ struct Found<P: Ports> {
 impl<P: Ports> Engine<P> {
     /// Waits for one's turn.
     pub(crate) fn take_turn(&self) -> Turn<'_, P> {
+        let _at = self.places.enter(Place::Turn);
         let mine = {
             let mut turns = self.turns.lock();
             turns.next += 1;
@@ -109,6 +130,7 @@ impl<P: Ports> Engine<P> {
         let ops =
             Ops { main: Arc::clone(op), copy: self.new_op(&spec.label), evict: self.new_op(&spec.label) };
         let turn = self.take_turn();
+        let at = self.places.enter(Place::Admission);
         let mut waited = false;
         let mut watch = Watch::new(self);
         let outcome = loop {
@@ -120,6 +142,7 @@ impl<P: Ports> Engine<P> {
                 Ok(()) => break Ok(()),
                 Err(Refusal::Error(error)) => break Err(error),
                 Err(Refusal::Lost) => break Err(self.name_the_lost(&spec)),
+                Err(Refusal::Freed) => break self.check_arguments(&spec), // dead is for good
                 Err(Refusal::Wait) => {
                     waited = true;
                     self.flush();
@@ -128,6 +151,7 @@ impl<P: Ports> Engine<P> {
                 }
             }
         };
+        drop(at);
         drop(turn);
         watch.over(self, &spec.label);
         if waited {

@@ -3,7 +3,7 @@
 use crate::{Engine, EngineError, Op, Ports};
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -11,7 +11,7 @@ use vkhmm_core::pagemap::{OwnerId, Pagemap, PagemapId, PagemapRegistry, PagemapR
 use vkhmm_core::placement::{
     AdmitError, EvictGoal, Eviction, Placed, Placement, Plan, SpanId, SpanPlacement, Want,
 };
-use vkhmm_core::units::{DeviceIndex, FrameIndex, Geometry, OpId, RangeId};
+use vkhmm_core::units::{DeviceIndex, FrameIndex, FrameRun, Geometry, OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, Mutex, Signal};
 
@@ -26,6 +26,10 @@ pub(crate) struct Arena<P: Ports> {
     frames_taken: u32,
     next_frame: u32,
     buffers: BTreeMap<SpanId, Buffer<P>>,
+    /// Every buffer that may still exist, also those that nobody finds here any more: a launch on its way out may have one.
+    made: Vec<(FrameRun, Weak<<P::Device as Device>::Buffer>)>,
+    /// The frames that a device that watches them knows to be idle (`frames.rs`).
+    pub(crate) idle_told: Vec<FrameRun>,
 }
 
 /// A span's buffer.
@@ -59,6 +63,8 @@ impl<P: Ports> Arena<P> {
             frames_taken: 0,
             next_frame: 0,
             buffers: BTreeMap::new(),
+            made: Vec::new(),
+            idle_told: Vec::new(),
         }
     }
 
@@ -97,6 +103,10 @@ impl<P: Ports> Arena<P> {
             return Ok(Arc::clone(buffer));
         }
         let buffer = Arc::new(device.buffer(placed.frames)?);
+        if self.made.len() > 2 * self.buffers.len() + 16 {
+            self.made.retain(|(_, made)| made.strong_count() > 0);
+        }
+        self.made.push((placed.frames, Arc::downgrade(&buffer)));
         self.buffers.insert(placed.span, Arc::clone(&buffer));
         Ok(buffer)
     }
@@ -158,6 +168,12 @@ impl<P: Ports> Arena<P> {
         Ok(())
     }
 
+    /// Whether a buffer over frames of `run` exists.
+    fn has_buffer(&self, run: FrameRun) -> bool {
+        let inside = |made: &FrameRun| run.first <= made.first && made.first.0 < run.end();
+        self.made.iter().any(|(frames, made)| inside(frames) && made.strong_count() > 0)
+    }
+
     /// Whether frames may be handed out: no pagemap was killed.
     pub(crate) fn is_live(&self) -> bool {
         self.registry.iter().all(Pagemap::is_live)
@@ -209,6 +225,7 @@ impl<P: Ports> Engine<P> {
             }
             AdmitError::PinnedApart { .. } => NoFrames::Error(EngineError::Pagemap(format!("{error}"))),
         })?;
+        arena.tell_frames(&self.device);
         let mut buffers = Vec::with_capacity(plan.placed.len());
         for placed in &plan.placed {
             match arena.buffer(&self.device, placed) {
@@ -327,11 +344,13 @@ impl<P: Ports> Engine<P> {
             let completed = *self.completed.lock();
             let mut arena = self.arena.lock();
             arena.placement.reap(&completed);
-            if arena.placement.remove_piece(first).is_ok() {
+            let in_use = arena.has_buffer(FrameRun { first, count });
+            if !in_use && arena.placement.remove_piece(first).is_ok() {
                 arena.registry.release(id, count).map_err(|e| say(&e))?;
                 arena.registry.unregister(id).map_err(|e| say(&e))?;
                 arena.pieces.remove(&first);
                 arena.frames_taken -= count;
+                arena.forget_frames(FrameRun { first, count });
                 drop(arena);
                 self.device.shrink(first);
                 return Ok(());

@@ -2,11 +2,13 @@
 
 use crate::op::{Flight, Op, OpStatus};
 use crate::range::RangeCell;
-use crate::{Engine, Ports};
+use crate::report::Place;
+use crate::{Engine, MutexOf, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use vkhmm_core::block::Block;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, FaultSource, HostMemory, Mutex, Signal};
 
@@ -17,6 +19,7 @@ impl<P: Ports> Engine<P> {
         loop {
             if self.lost.load(Ordering::Acquire) {
                 if !settled {
+                    let _at = self.places.enter(Place::Loss);
                     self.settle_loss();
                     settled = true;
                 }
@@ -33,6 +36,7 @@ impl<P: Ports> Engine<P> {
                     self.completed.lock().merge(&now);
                     self.land(&now);
                     self.reap();
+                    self.release_frames();
                     now
                 }
                 Err(error) => {
@@ -45,7 +49,10 @@ impl<P: Ports> Engine<P> {
                 break;
             }
             let patience = if stopping { 5 } else { 100 };
-            if let Err(error) = self.device.wait(&seen, Duration::from_millis(patience)) {
+            let at = self.places.enter(Place::Device);
+            let waited = self.device.wait(&seen, Duration::from_millis(patience));
+            drop(at);
+            if let Err(error) = waited {
                 self.note_loss(&alloc::format!("{error}"));
             }
         }
@@ -57,6 +64,7 @@ impl<P: Ports> Engine<P> {
 
     /// Lands every flight that `now` has reached.
     pub(crate) fn land(&self, now: &Uses) {
+        let _at = self.places.enter(Place::Landing);
         let mut landed: Vec<Flight<P>> = Vec::new();
         {
             let mut flights = self.flights.lock();
@@ -130,7 +138,7 @@ impl<P: Ports> Engine<P> {
     /// Takes the pages of a dropped range away for good, if no operation, launch or device write can still reach them; from
     /// then on nothing can start to. Whether that is so.
     pub(crate) fn retire(&self, range: &RangeCell<P>) -> bool {
-        if range.quarantined.load(Ordering::Acquire) || !self.host.owned() {
+        if !self.host.owned() {
             return false;
         }
         let completed = *self.completed.lock();
@@ -143,7 +151,12 @@ impl<P: Ports> Engine<P> {
         }
         // An import that a submission still names pins the host pages.
         let named = range.imports.lock().pieces.iter().any(|(_, import)| Arc::strong_count(import) > 1);
-        // A dead block forgets its pages at once: what it forgot before a later one turned out busy, nobody wants.
-        !named && range.blocks.iter().all(|block| block.lock().forget())
+        // A dead block forgets its pages at once: what it forgot before a later one turned out busy, nobody wants. Loss empties a
+        // block and quarantines its range under the block's lock, so the look is under it, too.
+        let forgets = |block: &MutexOf<P, Block>| {
+            let mut block = block.lock();
+            !range.quarantined.load(Ordering::Acquire) && block.forget()
+        };
+        !named && range.blocks.iter().all(forgets)
     }
 }

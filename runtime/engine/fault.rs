@@ -3,6 +3,7 @@
 
 use crate::home::{Homeward, Park, Taken};
 use crate::range::RangeCell;
+use crate::report::Place;
 use crate::stats::Counters;
 use crate::trace::TraceCause;
 use crate::{Engine, Ports};
@@ -13,7 +14,10 @@ use core::time::Duration;
 use vkhmm_core::block::{Block, Cause, FaultAnswer};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::units::{PageIndex, PageRun};
-use vkhmm_port::{Access, Exec, Fault, FaultSource, HostMemory, Mutex};
+use vkhmm_port::{Access, Exec, Fault, FaultSource, HostError, HostMemory, Mutex};
+
+/// How often poisoning is tried.
+const POISON_TRIES: usize = 8;
 
 impl<P: Ports> Engine<P> {
     /// A handler thread: reads messages until the engine stops and nothing is in flight.
@@ -21,12 +25,20 @@ impl<P: Ports> Engine<P> {
         let mut faults = Vec::with_capacity(16);
         loop {
             faults.clear();
-            if let Err(error) = source.next(&mut faults, Some(Duration::from_millis(500))) {
-                eprintln!("vkhmm: the fault source broke, touches of absent pages will hang: {error}");
+            let at = self.places.enter(Place::Touches);
+            let read = source.next(&mut faults, Some(Duration::from_millis(500)));
+            drop(at);
+            if let Err(error) = read {
+                self.exec.report(format_args!(
+                    "the fault source broke, touches of absent pages will hang: {error}"
+                ));
                 return;
             }
             for fault in &faults {
                 self.handle_fault(*fault);
+            }
+            if faults.is_empty() {
+                self.watch_parked();
             }
             if self.stopping.load(Ordering::Acquire) && self.is_drained() {
                 return;
@@ -55,7 +67,9 @@ impl<P: Ports> Engine<P> {
                 if parked {
                     // Under the block's lock, so that the answer comes later.
                     let since = &range.parked_since;
-                    let _ = since.compare_exchange(0, self.exec.now(), Ordering::AcqRel, Ordering::Relaxed);
+                    let first =
+                        since.compare_exchange(0, self.exec.now(), Ordering::AcqRel, Ordering::Relaxed);
+                    self.places.parked_ranges.fetch_add(u32::from(first.is_ok()), Ordering::AcqRel);
                 }
                 drop(block);
                 if parked {
@@ -85,10 +99,19 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// Ends every touch of `run` in SIGBUS. Tried again where the system refuses: nothing else would end the touches.
     pub(crate) fn poison(&self, run: PageRun) {
         self.note(TraceCause::Poison, self.config.geometry.bytes_of(run));
-        if let Err(error) = self.host.poison(run) {
-            eprintln!("vkhmm: cannot poison {} pages at page {}: {error}", run.count, run.first.0);
+        let mut tries = 0;
+        while let Err(error) = self.host.poison(run) {
+            tries += 1;
+            if tries == POISON_TRIES {
+                let (count, first) = (run.count, run.first.0);
+                self.exec.report(format_args!(
+                    "cannot poison {count} pages at page {first}, who waits for them hangs: {error}"
+                ));
+                return;
+            }
         }
     }
 
@@ -109,7 +132,7 @@ impl<P: Ports> Engine<P> {
                 false
             }
             FaultAnswer::Born(mask) => {
-                self.give_birth(range, index, block, mask);
+                self.give_birth(range, index, block, page, mask);
                 false
             }
             FaultAnswer::ReadWrite(mask) => {
@@ -124,12 +147,12 @@ impl<P: Ports> Engine<P> {
                     block.make_host(mask);
                 }
                 self.note_touch(range, index, mask);
-                self.publish(range, index, block, mask, Access::ReadWrite);
+                self.show(range, index, block, page, mask, Access::ReadWrite);
                 false
             }
             FaultAnswer::ReadOnly(mask) => {
                 self.note_touch(range, index, mask);
-                self.publish(range, index, block, mask, Access::ReadOnly);
+                self.show(range, index, block, page, mask, Access::ReadOnly);
                 false
             }
             FaultAnswer::Home(mask) => {
@@ -165,25 +188,50 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// First touch: host pages of zeros, writable.
-    fn give_birth(&self, range: &RangeCell<P>, index: u32, block: &mut Block, mask: PageMask) {
-        for run in mask.runs() {
-            let pages = range.run(index, &run);
-            let mask = PageMask::range(run);
-            if let Err(error) = self.host.populate(pages) {
-                eprintln!("vkhmm: no host memory for a touch of `{}`: {error}", range.label);
-                self.poison_unmapped(range, index, block, mask);
-                continue;
+    /// First touch of `page`: host pages of zeros, writable, for all of `mask` if that can be, else for the page alone.
+    fn give_birth(&self, range: &RangeCell<P>, index: u32, block: &mut Block, page: u32, mask: PageMask) {
+        let touched = PageMask::single(page);
+        let populate =
+            |mask: &PageMask| mask.runs().try_for_each(|run| self.host.populate(range.run(index, &run)));
+        let mask = match populate(&mask).map(|()| mask).or_else(|_| populate(&touched).map(|()| touched)) {
+            Ok(mask) => mask,
+            Err(error) => {
+                self.exec.report(format_args!("no host memory for a touch of `{}`: {error}", range.label));
+                return self.poison_unmapped(range, index, block, touched);
             }
-            let bytes = self.config.geometry.bytes_of(pages);
+        };
+        for run in mask.runs() {
+            let bytes = self.config.geometry.bytes_of(range.run(index, &run));
             Counters::add(&self.counters.born_bytes, bytes.len());
             self.note(TraceCause::FirstTouch, bytes);
-            block.born(mask);
-            self.publish(range, index, block, mask, Access::ReadWrite);
+        }
+        block.born(mask);
+        self.show(range, index, block, page, mask, Access::ReadWrite);
+    }
+
+    /// Answers a touch of `page`: R shows all of `mask` if that can be, else the page alone; if not even that can be, the touch ends
+    /// in SIGBUS. Whoever waits for another page of `mask` is answered on his own.
+    fn show(
+        &self,
+        range: &RangeCell<P>,
+        index: u32,
+        block: &mut Block,
+        page: u32,
+        mask: PageMask,
+        access: Access,
+    ) {
+        let touched = PageMask::single(page);
+        let shown = self.publish(range, index, block, mask, access);
+        if let Err(error) = shown.or_else(|_| self.publish(range, index, block, touched, access)) {
+            self.exec.report(format_args!("cannot map a page of `{}`: {error}", range.label));
+            self.poison_unmapped(range, index, block, touched);
         }
     }
 
     /// Makes R show `mask` and wakes whoever waits there: copied before published, published before woken.
+    ///
+    /// # Errors
+    /// The first that the system said, twice: those pages are as they were.
     pub(crate) fn publish(
         &self,
         range: &RangeCell<P>,
@@ -191,8 +239,9 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         mask: PageMask,
         access: Access,
-    ) {
+    ) -> Result<(), HostError> {
         let start = self.exec.now();
+        let mut refused = Ok(());
         for run in mask.runs() {
             let pages = range.run(index, &run);
             let mask = PageMask::range(run);
@@ -206,13 +255,11 @@ impl<P: Ports> Engine<P> {
             match shown {
                 Ok(()) if access == Access::ReadWrite => block.published_read_write(mask),
                 Ok(()) => block.published_read_only(mask),
-                Err(error) => {
-                    eprintln!("vkhmm: cannot map `{}`: {error}", range.label);
-                    self.poison_unmapped(range, index, block, mask);
-                }
+                Err(error) => refused = refused.and(Err(error)),
             }
         }
         Counters::add(&self.counters.publish_ns, self.exec.now() - start);
+        refused
     }
 
     /// Ends every touch of `mask` in SIGBUS, but for pages that R shows: there the touch was not what failed.
@@ -238,7 +285,10 @@ impl<P: Ports> Engine<P> {
                 if !self.answer(range, index, block, page, write, extent) {
                     match range.parked_since.swap(0, Ordering::AcqRel) {
                         0 => {}
-                        since => self.note_wait(&range.label, since),
+                        since => {
+                            self.places.parked_ranges.fetch_sub(1, Ordering::AcqRel);
+                            self.note_wait(&range.label, since);
+                        }
                     }
                 }
             }

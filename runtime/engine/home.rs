@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use vkhmm_core::block::{Block, Cause};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::uses::Uses;
-use vkhmm_port::{Device, HostMemory, Mutex, Role};
+use vkhmm_port::{Device, HostMemory, Mutex, Role, Signal};
 
 /// Which pages go home, and how.
 pub(crate) struct Homeward {
@@ -130,6 +130,7 @@ impl<P: Ports> Engine<P> {
             op.set_status(OpStatus::Done);
             self.ops.lock().remove(&op.id);
             block.finish(op.id);
+            self.progress.notify(); // a sync may have listed it
             return op;
         }
         op.remember(alloc::vec![BlockRef { range: Arc::clone(range), block: index }]);

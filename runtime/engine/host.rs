@@ -2,6 +2,7 @@
 
 use crate::home::{Homeward, Park, Taken};
 use crate::range::RangeCell;
+use crate::report::Place;
 use crate::{AccessKind, Argument, BindTo, Engine, EngineError, LaunchSpec, Op, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use vkhmm_core::block::{Block, Cause, HoldKind};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::pagemap::{Location, PageFlags};
 use vkhmm_core::units::{ByteRange, OpId};
-use vkhmm_port::{Access, HostMemory, Mutex, Signal};
+use vkhmm_port::{Access, HostError, HostMemory, Mutex, Signal};
 
 /// What a guard lets the CPU do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,11 @@ enum Ready {
 
 impl<P: Ports> Engine<P> {
     /// Brings bytes home and waits until they are there: as Shared or Host for [`GuardKind::Read`], as Host for
-    /// [`GuardKind::Write`]. Where R is a permission gate, the pages are published, too, so that system calls on them work.
+    /// [`GuardKind::Write`]. Where R is a permission gate, the pages are published, too, so that system calls on them work. On an
+    /// error some of them may be home already.
     ///
     /// # Errors
-    /// `Lost`, `DeviceLost`, `OutOfHostMemory`, `OutOfRange`, `ForkedChild`.
+    /// `Lost`, `DeviceLost`, `OutOfHostMemory`, `Host`, `OutOfRange`, `ForkedChild`.
     pub fn bring_home(
         &self,
         range: &Arc<RangeCell<P>>,
@@ -65,10 +67,12 @@ impl<P: Ports> Engine<P> {
         kind: GuardKind,
         guard: Option<OpId>,
     ) -> Result<(), EngineError> {
-        self.check(range, bytes)?;
+        let _at = self.places.enter(Place::Home);
         let mut watch = Watch::new(self);
         loop {
             let seen = self.progress.epoch();
+            // After the epoch: a loss that is settled in between notifies nobody again.
+            self.check(range, bytes)?;
             let mut waiting = false;
             for (index, touched, _) in range.cut(bytes) {
                 let mut block = range.blocks[index as usize].lock();
@@ -90,7 +94,6 @@ impl<P: Ports> Engine<P> {
             }
             self.flush();
             self.progress.wait(seen, Some(self.config.watchdog));
-            self.check(range, bytes)?;
             watch.check(self, || alloc::format!("the host waits for `{}`", range.label));
         }
     }
@@ -146,7 +149,7 @@ impl<P: Ports> Engine<P> {
             block.make_host(block.device_valid() & block.host_valid() & host);
             self.refresh_gate(range, index, block);
         }
-        self.publish_home(range, index, block, pages, kind == GuardKind::Write);
+        self.publish_home(range, index, block, pages, kind == GuardKind::Write)?;
         Ok(Ready::Yes)
     }
 
@@ -158,17 +161,18 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         pages: PageMask,
         write: bool,
-    ) {
+    ) -> Result<(), HostError> {
         if !self.faults_parked {
-            return;
+            return Ok(());
         }
         let host_only = pages.minus(&block.device_valid()).minus(&block.writable());
         let in_place = block.holds_of(HoldKind::InPlace);
-        self.publish(range, index, block, host_only.minus(&in_place), Access::ReadWrite);
+        self.publish(range, index, block, host_only.minus(&in_place), Access::ReadWrite)?;
         if !write {
             let rest = pages.minus(&block.mapped());
-            self.publish(range, index, block, rest, Access::ReadOnly);
+            self.publish(range, index, block, rest, Access::ReadOnly)?;
         }
+        Ok(())
     }
 
     /// Brings bytes home and keeps them there until [`Engine::drop_guard`]: launches that name them are refused.
@@ -219,7 +223,9 @@ impl<P: Ports> Engine<P> {
         let mut started = Vec::new();
         for (index, touched, _) in range.cut(bytes) {
             let mut block = range.blocks[index as usize].lock();
-            let away = (block.dirty() & touched).minus(&block.holds_of(HoldKind::Exclusive));
+            // What an admitted launch reads stays where it found it until it has said what it copies in.
+            let held = block.holds_of(HoldKind::Exclusive) | block.holds_of(HoldKind::InPlace);
+            let away = (block.dirty() & touched).minus(&held);
             if away.is_empty() || !block.has_room(1) {
                 continue;
             }

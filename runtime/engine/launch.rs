@@ -106,13 +106,7 @@ impl<P: Ports> Engine<P> {
     /// `UnknownRange`, `OutOfRange`, `ForkedChild`, or what a port said.
     pub fn launch(&self, spec: LaunchSpec<P>) -> Result<Arc<Op<P>>, EngineError> {
         self.check_alive()?;
-        for (i, argument) in spec.arguments.iter().enumerate() {
-            let Some(range) = argument.target() else { continue };
-            if range.is_dead() {
-                return Err(EngineError::UnknownRange { argument: i });
-            }
-            self.check_interval(range, argument.bytes)?;
-        }
+        self.check_arguments(&spec)?;
         let kernel = spec.kernel.is_some();
         let op = self.new_op(&spec.label);
         let outcome = match self.try_resident(&op, spec) {
@@ -124,8 +118,6 @@ impl<P: Ports> Engine<P> {
                 self.note_loss(cause); // a port may have said so first to this launch
             }
             self.forget_ops(&[op.id]);
-            op.set_status(OpStatus::Done);
-            self.progress.notify();
             return Err(error);
         }
         Counters::add(&self.counters.launches, u64::from(kernel));
@@ -134,6 +126,19 @@ impl<P: Ports> Engine<P> {
         }
         // A prefetch is over when its copies are.
         Ok(outcome.ok().flatten().unwrap_or(op))
+    }
+
+    /// Every argument names bytes of a live range. It may be freed at any moment after: gate and blocks are asked again, each
+    /// under its lock, before it is used.
+    pub(crate) fn check_arguments(&self, spec: &LaunchSpec<P>) -> Result<(), EngineError> {
+        for (i, argument) in spec.arguments.iter().enumerate() {
+            let Some(range) = argument.target() else { continue };
+            if range.is_dead() {
+                return Err(EngineError::UnknownRange { argument: i });
+            }
+            self.check_interval(range, argument.bytes)?;
+        }
+        Ok(())
     }
 
     /// The fast path: every block named is resident, so only the gates are taken. Gives the launch back if it is not so.
@@ -149,7 +154,7 @@ impl<P: Ports> Engine<P> {
             let to = argument.bytes.end.div_ceil(block_bytes) as u32;
             let alone = argument.access.writes() || self.config.strict_io;
             let mut gate = range.gate.lock();
-            if !gate.lets_pass(from, to, alone, range.block_count()) {
+            if range.is_dead() || !gate.lets_pass(from, to, alone, range.block_count()) {
                 drop(gate);
                 self.leave_gates(&entered, None);
                 return Err(spec);

@@ -18,9 +18,11 @@ extern crate alloc;
 
 mod admit;
 mod arena;
+mod audit;
 mod complete;
 mod error;
 mod fault;
+mod frames;
 mod home;
 mod host;
 mod launch;
@@ -28,11 +30,13 @@ mod lose;
 mod memory;
 mod op;
 mod range;
+mod report;
 mod stats;
 mod submit;
 mod trace;
 mod waits;
 
+pub use audit::Leftovers;
 pub use error::EngineError;
 pub use host::{GuardKind, Residency};
 pub use launch::{AccessKind, Argument, BindTo, LaunchSpec};
@@ -46,6 +50,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use report::Place;
 use stats::Counters;
 use vkhmm_core::units::{Geometry, OpId};
 use vkhmm_core::uses::Uses;
@@ -111,6 +116,8 @@ pub struct Engine<P: Ports> {
     pub(crate) device: Arc<P::Device>,
     pub(crate) config: Config,
     pub(crate) counters: Counters,
+    /// Who is where, for reports.
+    pub(crate) places: report::Places,
     /// Lock: space. Owns the table of ranges and the free blocks · may block on poisoning a stray page · never waits for work.
     pub(crate) space: MutexOf<P, range::Space<P>>,
     /// Lock: arena. Owns pagemaps, placement and span buffers · may block on the driver making a buffer · never waits for work.
@@ -176,6 +183,7 @@ impl<P: Ports> Engine<P> {
             progress: exec.signal(),
             work: exec.signal(),
             counters: Counters::default(),
+            places: report::Places::default(),
             next_op: AtomicU64::new(1),
             clock: AtomicU64::new(1),
             lost: AtomicBool::new(false),
@@ -278,12 +286,14 @@ impl<P: Ports> Engine<P> {
         self.ops.lock().get(&id).is_none_or(|op| op.is_ordered())
     }
 
-    /// Operations that never were: the request was refused.
+    /// Operations that never were: the request was refused. Whoever waits for one (see [`Engine::sync`]) goes on.
     pub(crate) fn forget_ops(&self, ids: &[OpId]) {
         let mut table = self.ops.lock();
         let gone: Vec<_> = ids.iter().filter_map(|id| table.remove(id)).collect();
         drop(table);
+        gone.iter().for_each(|op| op.set_status(OpStatus::Done));
         drop(gone);
+        self.progress.notify();
     }
 
     /// Waits until `op` is over, or `timeout` has passed; submits what it needs first. Whether it is over.
@@ -293,6 +303,7 @@ impl<P: Ports> Engine<P> {
     pub fn wait(&self, op: &Op<P>, timeout: Option<Duration>) -> Result<bool, EngineError> {
         self.check_owned()?;
         let until = timeout.map(|t| self.exec.now() + t.as_nanos() as u64);
+        let _at = self.places.enter(Place::Operation);
         let mut watch = Watch::new(self);
         loop {
             let seen = self.progress.epoch();
@@ -351,7 +362,12 @@ impl Watch {
         let waited = engine.exec.now() - self.since;
         if !self.told && waited >= engine.config.watchdog.as_nanos() as u64 {
             self.told = true;
-            eprintln!("vkhmm: {} for {:.1} s; {}", what(), waited as f64 / 1e9, engine.who_is_busy());
+            engine.exec.report(format_args!(
+                "{} for {:.1} s\n{}",
+                what(),
+                waited as f64 / 1e9,
+                engine.report()
+            ));
         }
     }
 

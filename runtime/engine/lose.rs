@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use vkhmm_core::block::Summary;
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::units::ByteRange;
-use vkhmm_port::{Mutex, Signal};
+use vkhmm_port::{Exec, Mutex, Signal};
 
 impl<P: Ports> Engine<P> {
     /// The device is gone, says `cause`. May be called with any lock but a leaf held; only notes it.
@@ -65,9 +65,9 @@ impl<P: Ports> Engine<P> {
         drop(turn);
         let homes = core::mem::take(&mut self.slots.lock().homes);
         drop(homes);
-        eprintln!(
-            "vkhmm: the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
-        );
+        self.exec.report(format_args!(
+            "the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
+        ));
         self.progress.notify();
     }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vkhmm_core::placement::{Deps, Placement};
 use vkhmm_core::units::{ByteRange, PageRun};
-use vkhmm_port::{Device, HostMemory, Mutex, Signal};
+use vkhmm_port::{Device, Exec, HostMemory, Mutex, Signal};
 
 impl<P: Ports> Engine<P> {
     /// Reserves whole blocks for `bytes` bytes of zeros. No host memory is taken yet.
@@ -74,10 +74,16 @@ impl<P: Ports> Engine<P> {
         drop(imports); // before the punch: a real device keeps the old pages of a live import
         self.counters.imported_bytes.fetch_sub(imported, Ordering::Relaxed);
         if let Err(error) = self.host.punch(range.whole()) {
-            eprintln!(
-                "vkhmm: cannot give back the host pages of `{}`, its addresses stay reserved: {error}",
-                range.label
-            );
+            if !range.unpunched.swap(true, Ordering::Relaxed) {
+                self.exec.report(format_args!(
+                    "cannot give back the host pages of `{}`, its addresses stay reserved until it works: {error}",
+                    range.label
+                ));
+            }
+            // The completion thread comes back to it, until the end.
+            if !self.stopping.load(Ordering::Acquire) {
+                self.zombies.lock().push(Arc::clone(range));
+            }
             return;
         }
         let old = self.space.lock().remove(range);
@@ -163,8 +169,8 @@ impl<P: Ports> Engine<P> {
             return false;
         };
         let mut imports = range.imports.lock();
-        if imports.pieces.iter().any(|(b, _)| b.overlaps(bytes)) {
-            // Another launch was faster; ours goes away unused.
+        if range.is_dead() || imports.pieces.iter().any(|(b, _)| b.overlaps(bytes)) {
+            // Freed meanwhile, or another launch was faster; ours goes away unused.
             drop(imports);
             counter.fetch_sub(bytes.len(), Ordering::Relaxed);
             return true;

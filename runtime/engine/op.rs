@@ -38,6 +38,8 @@ impl<P: Ports> Clone for BlockRef<P> {
 pub struct Op<P: Ports> {
     pub(crate) id: OpId,
     pub(crate) label: Arc<str>,
+    /// When it began, on the engine's clock.
+    pub(crate) since: u64,
     status: AtomicU8,
     /// Pieces of work that have not landed, plus one while it is queued.
     pending: AtomicU32,
@@ -60,6 +62,7 @@ impl<P: Ports> Op<P> {
         Arc::new(Self {
             id,
             label,
+            since: exec.now(),
             status: AtomicU8::new(0),
             pending: AtomicU32::new(1),
             ordered: AtomicBool::new(false),
@@ -127,6 +130,11 @@ impl<P: Ports> Op<P> {
 
     pub(crate) fn uses(&self) -> Uses {
         self.inner.lock().uses
+    }
+
+    /// As [`Op::uses`], unless somebody holds the lock.
+    pub(crate) fn try_uses(&self) -> Option<Uses> {
+        self.inner.try_lock().map(|inner| inner.uses)
     }
 
     /// For an operation of one piece that is submitted where it is made: that piece alone decides when it is over.

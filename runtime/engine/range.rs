@@ -36,6 +36,8 @@ pub struct RangeCell<P: Ports> {
     pub(crate) dead: AtomicBool,
     /// Bytes in A may still be written by a lost device: never reused while it exists.
     pub(crate) quarantined: AtomicBool,
+    /// Its host pages could not be given back at once, which was said.
+    pub(crate) unpunched: AtomicBool,
 }
 
 /// Which parts of A the device can reach.
@@ -155,6 +157,7 @@ impl<P: Ports> RangeCell<P> {
             parked_since: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
+            unpunched: AtomicBool::new(false),
         })
     }
 

@@ -10,6 +10,7 @@ use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -106,6 +107,18 @@ impl<P: Ports> Submit<P> {
     /// Whether every admitted item is submitted.
     pub(crate) fn has_no_queue(&self) -> bool {
         self.queue.is_empty() && !self.busy
+    }
+
+    /// What has not reached a queue, in words.
+    pub(crate) fn describe(&self, now: u64) -> String {
+        let queued = alloc::format!("{} requests queued", self.queue.len());
+        let busy = if self.busy { ", one being staged" } else { "" };
+        let batch = self.batch.as_ref().map_or_else(String::new, |batch| {
+            let (age, ticket) = (now.saturating_sub(batch.opened_ns) as f64 / 1e9, batch.ticket);
+            let (launches, timeline, value) = (batch.launches, ticket.timeline.0, ticket.value);
+            alloc::format!(", open batch of {launches} launches for {age:.3} s, ticket {timeline}:{value}")
+        });
+        queued + busy + &batch
     }
 
     pub(crate) fn is_empty(&self) -> bool {

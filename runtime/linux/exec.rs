@@ -93,8 +93,8 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Which ranks the calling thread holds: the lock order, checked in debug builds.
-#[cfg(debug_assertions)]
+/// Which ranks the calling thread holds: the lock order, checked in debug builds. (All threads of a loom model are one to std.)
+#[cfg(all(debug_assertions, not(loom)))]
 pub(crate) mod held {
     use core::cell::Cell;
     use vkhmm_port::Rank;
@@ -133,7 +133,7 @@ pub(crate) mod held {
 }
 
 /// Release builds check nothing and keep nothing.
-#[cfg(not(debug_assertions))]
+#[cfg(any(not(debug_assertions), loom))]
 pub(crate) mod held {
     use vkhmm_port::Rank;
 

@@ -1,28 +1,33 @@
 //! The lock and the event count, each a futex word: no allocation, no poisoning and, in release builds, no thread-local, so
 //! that they work wherever a fault can happen.
 //!
-//! Debug builds check the lock order (see [`Rank`]).
+//! Debug builds check the lock order (see [`Rank`]). Built with `--cfg loom`, both run on a model of the kernel's futex, and
+//! `futex/proofs.rs` tries every order of their steps.
 
 use crate::exec::held;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
-use rustix::thread::futex::{self, Flags};
 use rustix::time::Timespec;
 use vkhmm_port::{Mutex, Rank, Signal};
+use word::{SPINS, Word, spin, wait, wake};
+
+#[cfg_attr(loom, path = "futex/model.rs")]
+mod word;
+
+#[cfg(all(test, loom))]
+mod proofs;
 
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;
 const CONTENDED: u32 = 2;
-/// Looks at a taken lock before sleeping; critical sections are shorter than a sleep and a wake.
-const SPINS: u32 = 100;
 
 /// A lock of the engine. Owns its value · may block on the holder only · must never be held while R is touched, memory is
 /// allocated or user code runs.
 pub struct Lock<T> {
-    word: AtomicU32,
+    word: Word,
     rank: Rank,
     value: UnsafeCell<T>,
 }
@@ -33,8 +38,8 @@ unsafe impl<T: Send> Send for Lock<T> {}
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    pub(crate) const fn new(rank: Rank, value: T) -> Self {
-        Self { word: AtomicU32::new(FREE), rank, value: UnsafeCell::new(value) }
+    pub(crate) fn new(rank: Rank, value: T) -> Self {
+        Self { word: Word::new(FREE), rank, value: UnsafeCell::new(value) }
     }
 
     #[cold]
@@ -45,11 +50,11 @@ impl<T> Lock<T> {
             {
                 return;
             }
-            core::hint::spin_loop();
+            spin();
         }
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
             // Woken, interrupted or the word changed: in each case the swap decides.
-            let _ = futex::wait(&self.word, Flags::PRIVATE, CONTENDED, None);
+            wait(&self.word, CONTENDED, None);
         }
     }
 }
@@ -106,8 +111,7 @@ impl<T> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         held::released(self.lock.rank);
         if self.lock.word.swap(FREE, Ordering::Release) == CONTENDED {
-            // Waking cannot fail on a mapped word; if nobody sleeps it wakes nobody.
-            let _ = futex::wake(&self.lock.word, Flags::PRIVATE, 1);
+            wake(&self.lock.word, 1);
         }
     }
 }
@@ -115,8 +119,8 @@ impl<T> Drop for LockGuard<'_, T> {
 /// An event count: a futex word that counts epochs, and how many threads sleep on it.
 #[derive(Debug, Default)]
 pub struct EventCount {
-    epoch: AtomicU32,
-    sleepers: AtomicU32,
+    epoch: Word,
+    sleepers: Word,
 }
 
 impl Signal for EventCount {
@@ -125,22 +129,21 @@ impl Signal for EventCount {
     }
 
     fn wait(&self, seen: u32, timeout: Option<Duration>) {
-        let timeout = timeout.map(timespec);
         // Announced before the kernel compares the epoch, and `notify` changes the epoch before it looks for sleepers: one of
         // the two sees the other (both SeqCst).
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         if self.epoch() == seen {
             // Woken, timed out, interrupted or changed meanwhile: the caller tests its condition in each case.
-            let _ = futex::wait(&self.epoch, Flags::PRIVATE, seen, timeout.as_ref());
+            wait(&self.epoch, seen, timeout);
         }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        // Orders nothing: a count that is seen too high costs `notify` a system call.
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn notify(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
-            // Cannot fail on a mapped word.
-            let _ = futex::wake(&self.epoch, Flags::PRIVATE, i32::MAX as u32);
+            wake(&self.epoch, i32::MAX as u32);
         }
     }
 }

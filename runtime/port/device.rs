@@ -254,6 +254,23 @@ pub trait Device: Send + Sync + 'static {
     /// Gives the piece that starts at `first` back. No buffer over it exists and no submission uses it.
     fn shrink(&self, first: FrameIndex);
 
+    /// Whether the device wants to hear of [`Self::frames_claimed`] and [`Self::frames_released`]. Only devices that check
+    /// accesses do; to tell costs a look at the whole arena whenever frames may have changed hands.
+    fn watches_frames(&self) -> bool {
+        false
+    }
+
+    /// The frames of `run` are about to hold pages. Never called for frames that do: those of a new piece count as holding until
+    /// they are released. The engine calls it and [`Self::frames_released`] one at a time, in the order of the changes.
+    fn frames_claimed(&self, run: FrameRun) {
+        let _ = run;
+    }
+
+    /// The frames of `run` hold nothing any more, and all work that used them is done: nothing may touch them.
+    fn frames_released(&self, run: FrameRun) {
+        let _ = run;
+    }
+
     /// A buffer over `run`, which lies inside one piece.
     ///
     /// # Errors

@@ -86,4 +86,9 @@ pub trait Exec: Clone + Send + Sync + 'static {
 
     /// Performs all copies, in parallel where that pays. Called from the engine's own threads only and with no lock held.
     fn copy(&self, jobs: &[CopyJob]);
+
+    /// Tells people what no caller can be told: on stderr, unless the implementation has a better place.
+    fn report(&self, line: core::fmt::Arguments<'_>) {
+        eprintln!("vkhmm: {line}");
+    }
 }

@@ -23,7 +23,7 @@ mod touch;
 
 pub use device::{DeviceCalls, FakeBuffer, FakeDevice, FakeKernel};
 pub use exec::{FakeExec, FakeMutex, FakeSignal, HeldRank};
-pub use host::{FakeHost, FakeHostOptions, HostCalls, Mapping};
+pub use host::{FakeHost, FakeHostOptions, HostCalls, Mapping, Weakened, Weakening};
 pub use memory::{FakeImport, FakeImports};
 pub use profile::FakeDeviceOptions;
 pub use touch::{FakeFaults, TouchError};

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Three implementations of each exist: the real one (`linux`, `vulkan`), the fakes of [`fake`] (plain memory, `memcpy`), and
-//! the simulated ones of `sim`. [`conformance`] is each port's contract as a suite that all of them run.
+//! the simulated ones of `sim`. [`conformance`] is each port's contract as a suite that all of them run; [`inject`] lets any of
+//! the host's fail on demand.
 
 #![deny(missing_docs)]
 
@@ -18,6 +19,7 @@ pub mod device;
 pub mod exec;
 pub mod fake;
 pub mod host;
+pub mod inject;
 
 pub use bytes::RawBytes;
 pub use device::{

@@ -3,7 +3,7 @@
 //! ```text
 //!   seed ─► Random ─► World: who runs next, how far time jumps
 //!                       │ one baton: exactly one thread runs, the others wait for it
-//!      application ── engine threads ── device queues          each an OS thread that gives the baton up
+//!      application ── engine threads ── device queues          each a coroutine that gives the baton up
 //!                       │                                      at every lock, wait, notify, spawn and port call
 //!            SimHost, SimDevice: the fakes of `port`, over SimExec
 //! ```
@@ -15,14 +15,19 @@
 #![deny(missing_docs)]
 
 mod chooser;
+mod crew;
 mod exec;
+pub mod explore;
+pub mod model;
 mod ports;
 mod random;
-pub mod smoke;
+pub mod scene;
+mod script;
 mod state;
 mod world;
 
 pub use exec::{SimExec, SimGuard, SimMutex, SimSignal};
-pub use ports::{SimDevice, SimFaults, SimHost, device, host};
+pub use ports::{SimDevice, SimFaults, SimHost, SimPorts, device, host};
 pub use random::Random;
+pub use script::{Deviation, Deviations, Grain};
 pub use world::{Limits, Run, run, run_steady, run_within};

@@ -3,6 +3,7 @@
 use crate::SimExec;
 use std::sync::Arc;
 use vkhmm_core::units::Geometry;
+use vkhmm_engine::Ports;
 use vkhmm_port::fake::{FakeDevice, FakeDeviceOptions, FakeFaults, FakeHost, FakeHostOptions, Watch};
 
 /// Simulated host memory: application threads park through the scheduler.
@@ -11,6 +12,15 @@ pub type SimHost = FakeHost<SimExec>;
 pub type SimFaults = FakeFaults<SimExec>;
 /// Simulated device: queues lag and interleave as the scheduler likes.
 pub type SimDevice = FakeDevice<SimExec>;
+
+/// The ports of a world, for its engine.
+pub struct SimPorts;
+
+impl Ports for SimPorts {
+    type Exec = SimExec;
+    type Host = SimHost;
+    type Device = SimDevice;
+}
 
 /// A reservation of `blocks` blocks in the world of `exec`.
 pub fn host(exec: &SimExec, geometry: Geometry, blocks: u32, options: FakeHostOptions) -> SimHost {

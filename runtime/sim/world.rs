@@ -1,12 +1,16 @@
 //! The scheduler: one baton, virtual time, the trace, and the end of a run.
 
 use crate::SimExec;
-use crate::chooser::Chooser;
+use crate::chooser::{Chooser, Point};
+use crate::crew::{self, Body};
+use crate::script::Script;
 use crate::state::{Key, Lock, State, Status, Thread};
 use core::cell::Cell;
 use core::fmt::Arguments;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vkhmm_core::block::Block;
+use vkhmm_port::Rank;
 
 /// When a run has gone on for too long.
 #[derive(Clone, Copy, Debug)]
@@ -15,12 +19,14 @@ pub struct Limits {
     pub steps: u64,
     /// Virtual nanoseconds.
     pub time_ns: u64,
+    /// Lines of the trace that are kept at least: the last ones.
+    pub trace_lines: usize,
 }
 
 impl Default for Limits {
-    /// A million decisions, twenty minutes.
+    /// A million decisions, twenty minutes, the whole trace.
     fn default() -> Self {
-        Self { steps: 1_000_000, time_ns: 1_200_000_000_000 }
+        Self { steps: 1_000_000, time_ns: 1_200_000_000_000, trace_lines: usize::MAX }
     }
 }
 
@@ -69,25 +75,42 @@ pub fn run_steady(limits: Limits, main: impl FnOnce(&SimExec) + Send + 'static) 
     run_chosen(0, Chooser::Steady, limits, main)
 }
 
+/// Runs `main` and all threads it starts as `script` says, while `observer` looks on. Also returns the script, which knows the
+/// branch points that it met.
+pub(crate) fn run_scripted(
+    script: Script,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+    main: impl FnOnce(&SimExec) + Send + 'static,
+) -> (Run, Script) {
+    let state = Mutex::new(State::new(Chooser::Scripted(script), limits));
+    let world = Arc::new(World { state, observer: Some(observer) });
+    let run = run_in(&world, 0, main);
+    let last = Chooser::Scripted(Script::default());
+    let Chooser::Scripted(script) = core::mem::replace(&mut world.state().chooser, last) else {
+        unreachable!("a chooser stays what it is")
+    };
+    (run, script)
+}
+
 fn run_chosen(
     seed: u64,
     chooser: Chooser,
     limits: Limits,
     main: impl FnOnce(&SimExec) + Send + 'static,
 ) -> Run {
-    let world = Arc::new(World { state: Mutex::new(State::new(chooser, limits)) });
-    let exec = SimExec::new(Arc::clone(&world));
+    let world = Arc::new(World { state: Mutex::new(State::new(chooser, limits)), observer: None });
+    run_in(&world, seed, main)
+}
+
+fn run_in(world: &Arc<World>, seed: u64, main: impl FnOnce(&SimExec) + Send + 'static) -> Run {
+    let exec = SimExec::new(Arc::clone(world));
     let body = move || {
         main(&exec);
         exec.world().end(None);
     };
-    world.spawn("main", Box::new(body)).expect("a thread for the world's main");
-    // Thread 0 first; whatever it started is joined too, so that worlds do not pile up.
-    loop {
-        let Some(handle) = world.state().handles.pop() else { break };
-        // A body's panic was caught and recorded; nothing is left to hear.
-        let _ = handle.join();
-    }
+    world.spawn("main", Box::new(body));
+    crew::run(world);
     let mut state = world.state();
     let summary = format!("end: {} decisions, {} ns, sum {:016x}", state.steps, state.now, state.sum);
     state.trace.push(summary);
@@ -95,14 +118,25 @@ fn run_chosen(
     Run { seed, time_ns: state.now, trace, failure: state.failure.take(), steps: state.steps }
 }
 
+/// Sees every block whenever its lock is taken or let go. Called with the lock held; must not call into the world.
+pub(crate) trait Observer: Send + Sync {
+    /// `thread` has taken the lock numbered `lock`.
+    fn taken(&self, thread: usize, lock: usize, block: &Block);
+    /// `thread` is about to let it go.
+    fn let_go(&self, thread: usize, lock: usize, block: &Block);
+}
+
 /// Who has the baton, and why the others do not.
 pub(crate) struct World {
-    /// Lock: the world's own. Owns the schedule · may block on the baton · must never run a thread's code.
+    /// Lock: the world's own. Owns the schedule · never contended: one thread runs · never held while another one does.
     state: Mutex<State>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 thread_local! {
     static ME: Cell<Option<usize>> = const { Cell::new(None) };
+    /// This thread looks at the world from outside: nothing it does is a scheduling point.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The panic that ends a thread whose run is over.
@@ -113,7 +147,7 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn me() -> usize {
+    pub(crate) fn me() -> usize {
         ME.get().expect("a simulated port is used by threads of its world only")
     }
 
@@ -123,7 +157,7 @@ impl World {
         let mut state = self.state();
         if std::thread::panicking() {
             // The first to panic ends the run at once: its clean-up may need locks that sleepers hold, and they let go only
-            // by unwinding too.
+            // by unwinding too (see `SimMutex::guard`).
             let message = state.panic_of(Self::me());
             state.end(Some(message));
             return None;
@@ -135,16 +169,53 @@ impl World {
         Some(state)
     }
 
+    /// Runs `look` with no scheduling point in it. It may only try locks: there is nobody it could wait for.
+    pub(crate) fn quietly<T>(&self, look: impl FnOnce() -> T) -> T {
+        let before = QUIET.replace(true);
+        let seen = look();
+        QUIET.set(before);
+        seen
+    }
+
+    /// Who sees every block, if anybody does.
+    pub(crate) fn observer(&self) -> Option<&Arc<dyn Observer>> {
+        self.observer.as_ref()
+    }
+
+    /// Lets the script deviate from now on, or no more. Nothing without a script.
+    pub(crate) fn open_script(&self, open: bool) {
+        if let Chooser::Scripted(script) = &mut self.state().chooser {
+            script.open(open);
+        }
+    }
+
+    /// Every thread that is not over.
+    pub(crate) fn who_waits(&self) -> String {
+        self.state().report("threads")
+    }
+
+    /// Scheduling decisions so far.
+    pub(crate) fn decisions(&self) -> u64 {
+        self.state().steps
+    }
+
+    /// Threads that are not over.
+    pub(crate) fn threads_alive(&self) -> usize {
+        self.state().threads.iter().filter(|t| t.status != Status::Over).count()
+    }
+
     /// A scheduling point: somebody else may run now.
-    pub(crate) fn point(&self) {
+    pub(crate) fn point(&self, at: Point) {
+        if QUIET.get() {
+            return;
+        }
         if let Some(mut state) = self.enter() {
             let me = Self::me();
             if !state.step() {
                 drop(self.wait_for_turn(state, me));
                 return;
             }
-            if state.chooser.yields() {
-                state.choose();
+            if state.passes(at) {
                 drop(self.wait_for_turn(state, me));
             }
         }
@@ -155,12 +226,12 @@ impl World {
         if let Some(mut state) = self.enter() {
             state.write(Self::me(), line);
             drop(state);
-            self.point();
+            self.point(Point::Port);
         }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.point();
+        self.point(Point::Clock);
         self.state().now
     }
 
@@ -182,11 +253,9 @@ impl World {
     /// Unwinds if the run ends meanwhile.
     fn wait_for_turn<'a>(&'a self, mut state: MutexGuard<'a, State>, me: usize) -> MutexGuard<'a, State> {
         if !state.ending && state.current != me {
-            let turn = Arc::clone(&state.threads[me].turn);
-            state.threads[state.current].turn.notify_one();
-            while !state.ending && state.current != me {
-                state = turn.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
+            drop(state);
+            crew::switch();
+            state = self.state();
         }
         if state.ending {
             drop(state);
@@ -195,15 +264,17 @@ impl World {
         state
     }
 
-    pub(crate) fn new_lock(&self, what: String) -> usize {
+    /// A lock. `record`: what it owns is read by no decision.
+    pub(crate) fn new_lock(&self, rank: Rank, record: bool) -> usize {
         let mut state = self.state();
-        state.locks.push(Lock { what, held_by: None });
+        state.locks.push(Lock { rank, record, held_by: None });
         state.locks.len() - 1
     }
 
     /// Takes lock `id`; waits for it if `wait`. Whether it was taken.
     pub(crate) fn lock(&self, id: usize, wait: bool) -> bool {
-        self.point();
+        let Lock { rank, record, .. } = self.state().locks[id];
+        self.point(if record { Point::Record } else { Point::Lock(rank) });
         let me = Self::me();
         let Some(mut state) = self.enter() else { return true };
         loop {
@@ -222,11 +293,12 @@ impl World {
         let mut state = self.state();
         state.locks[id].held_by = None;
         state.wake(Key::Lock(id));
+        let Lock { rank, record, .. } = state.locks[id];
         let over = state.ending;
         drop(state);
         // A guard that is dropped by an unwinding thread, or after the end, only lets go.
         if !over && !std::thread::panicking() {
-            self.point();
+            self.point(if record { Point::Record } else { Point::Unlock(rank) });
         }
     }
 
@@ -237,7 +309,7 @@ impl World {
     }
 
     pub(crate) fn epoch(&self, id: usize) -> u32 {
-        self.point();
+        self.point(Point::Signal);
         self.state().signals[id]
     }
 
@@ -246,12 +318,12 @@ impl World {
             state.signals[id] = state.signals[id].wrapping_add(1);
             state.wake(Key::Signal(id));
             drop(state);
-            self.point();
+            self.point(Point::Signal);
         }
     }
 
     pub(crate) fn wait(&self, id: usize, seen: u32, timeout_ns: Option<u64>) {
-        self.point();
+        self.point(Point::Signal);
         if let Some(state) = self.enter() {
             if state.signals[id] == seen {
                 let until = timeout_ns.map(|t| state.now.saturating_add(t));
@@ -260,40 +332,56 @@ impl World {
         }
     }
 
+    /// Is at work for `ns`, with whatever locks the thread holds.
+    pub(crate) fn elapse(&self, ns: u64) {
+        if let Some(state) = self.enter() {
+            let until = state.now.saturating_add(ns);
+            drop(self.block(state, Key::Time, Some(until)));
+        }
+    }
+
+    /// Whose turn it is now, for the crew; `None` once all threads are over. Hands over the bodies of threads started meanwhile.
+    /// After the end of the run, everybody who is left has turns to unwind.
+    pub(crate) fn next_turn(&self, hire: impl FnOnce(std::vec::Drain<'_, Body>)) -> Option<usize> {
+        let mut state = self.state();
+        hire(state.newborn.drain(..));
+        if state.ending {
+            let count = state.threads.len();
+            let mut others = (1..=count).map(|i| (state.current + i) % count);
+            let Some(next) = others.find(|id| state.threads[*id].status != Status::Over) else {
+                ME.set(None);
+                return None;
+            };
+            state.current = next;
+        }
+        ME.set(Some(state.current));
+        Some(state.current)
+    }
+
     /// Starts a thread; it runs when it is first chosen.
-    pub(crate) fn spawn(self: &Arc<Self>, name: &str, body: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    pub(crate) fn spawn(self: &Arc<Self>, name: &str, body: Box<dyn FnOnce() + Send>) {
         let world = Arc::clone(self);
         let mut state = self.state();
         if state.ending {
-            return Ok(());
+            return;
         }
         let me = state.threads.len();
         let weight = state.chooser.weight();
-        let turn = Arc::new(Condvar::new());
-        let thread = Thread {
-            name: name.to_owned(),
-            status: Status::Runnable,
-            weight,
-            turn,
-            last_note: String::new(),
-        };
+        let thread =
+            Thread { name: name.to_owned(), status: Status::Runnable, weight, last_note: String::new() };
         state.threads.push(thread);
-        let start = move || {
-            ME.set(Some(me));
+        state.newborn.push(Box::new(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 drop(world.wait_for_turn(world.state(), me));
                 body();
             }));
             world.over(me, outcome);
-        };
-        let handle = std::thread::Builder::new().name(name.to_owned()).stack_size(1 << 20).spawn(start)?;
-        state.handles.push(handle);
+        }));
         if let Some(parent) = ME.get() {
             state.write(parent, format_args!("spawn t{me} {name}"));
             drop(state);
-            self.point();
+            self.point(Point::Spawn);
         }
-        Ok(())
     }
 
     fn over(&self, me: usize, outcome: std::thread::Result<()>) {
@@ -313,7 +401,6 @@ impl World {
         }
         if !state.ending && state.step() {
             state.choose();
-            state.threads[state.current].turn.notify_one();
         }
     }
 

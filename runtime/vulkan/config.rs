@@ -1,6 +1,7 @@
 //! What a caller may ask of the device, and the switches by which tests make it fail in ways that software devices never do.
 
 use vkhmm_core::pagemap::MemoryKind;
+use vkhmm_port::inject::HostSwitches;
 
 /// How to open a device. `Config::default()` is what production uses.
 #[derive(Clone, Debug, Default)]
@@ -30,14 +31,29 @@ pub struct Switches {
     pub import: bool,
     /// Whether all roles share one queue even where the device has more.
     pub shared_queue: bool,
+    /// Whether copies in, copies out and kernels have timelines of their own even where they share a queue: then the order
+    /// between them is by semaphores on software devices, too. `shared_queue` wins over it.
+    pub split_queue: bool,
     /// Most regions of one copy command; never above 256.
     pub regions_max: Option<u32>,
     /// Whether the CPU may touch device memory. Off, the arena is DevicePrivate whatever its memory type allows.
     pub cpu_access: bool,
+    /// Whether host-visible memory may be coherent. Off, the CPU sees a copy of it that only flushes and invalidations keep up.
+    pub coherent: bool,
+    /// The arena is made of anonymous host memory, imported; frames that hold no pages cannot be touched by anyone (a stray access
+    /// is a SIGSEGV), and every access is compared with what is known of its frames. For software devices: needs
+    /// VK_EXT_external_memory_host.
+    pub frame_guard: bool,
+    /// Takes the mock device of Vulkan-Tools, which reports none of the features it needs and whose timelines stand still: they are
+    /// turned on, and whatever was submitted counts as done as soon as somebody asks. Nothing is executed there.
+    pub mock: bool,
     /// The n-th call (counted from one, see [`crate::VulkanDevice::calls`]) and every later one returns `Lost`.
     pub lose_at_call: Option<u64>,
     /// The n-th call, or the first after it that can fail in this way, fails so, once.
     pub fail_at_call: Option<(u64, Failure)>,
+    /// Trouble with host memory and CPU touches: for the host's ports, the device does not look at it. Here, so that a test has one
+    /// set of switches.
+    pub host: HostSwitches,
 }
 
 impl Default for Switches {
@@ -45,10 +61,15 @@ impl Default for Switches {
         Self {
             import: true,
             shared_queue: false,
+            split_queue: false,
             regions_max: None,
             cpu_access: true,
+            coherent: true,
+            frame_guard: false,
+            mock: false,
             lose_at_call: None,
             fail_at_call: None,
+            host: HostSwitches::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The logical device, and what everything made from it shares. Whoever holds a Vulkan object holds the context, so the device
 //! is destroyed after the last of them.
 
+use crate::config::Switches;
 use crate::error::{OpenError, driver};
 use crate::features::Features;
 use crate::instance::Instance;
@@ -29,6 +30,10 @@ pub(crate) struct Context {
     pub(crate) features: Features,
     /// The queue families in use, each once.
     pub(crate) families: Vec<u32>,
+    /// Host-visible memory may be coherent ([`crate::Switches::coherent`]).
+    pub(crate) coherent: bool,
+    /// Timelines stand still ([`crate::Switches::mock`]).
+    pub(crate) mock: bool,
     /// The driver said VK_ERROR_DEVICE_LOST, or a test says that it did.
     lost: AtomicBool,
     /// The driver itself said so: nothing runs any more, and waiting for it is pointless.
@@ -38,7 +43,12 @@ pub(crate) struct Context {
 
 impl Context {
     /// Makes the logical device with the queues of `plan`.
-    pub(crate) fn new(instance: Instance, physical: Physical, plan: &Plan) -> Result<Self, OpenError> {
+    pub(crate) fn new(
+        instance: Instance,
+        physical: Physical,
+        plan: &Plan,
+        switches: &Switches,
+    ) -> Result<Self, OpenError> {
         let features = physical.features.wanted();
         let extensions: Vec<*const c_char> =
             physical.extensions.names().into_iter().map(std::ffi::CStr::as_ptr).collect();
@@ -101,6 +111,8 @@ impl Context {
             physical,
             features,
             families,
+            coherent: switches.coherent,
+            mock: switches.mock,
             lost: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             instance,
@@ -142,12 +154,11 @@ impl Context {
     ) -> Result<vk::Buffer, DeviceError> {
         let mut external = vk::ExternalMemoryBufferCreateInfo::default()
             .handle_types(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT);
-        let mut info = vk::BufferCreateInfo::default().size(bytes).usage(usage);
-        info = if self.families.len() > 1 {
-            info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(&self.families)
-        } else {
-            info.sharing_mode(vk::SharingMode::EXCLUSIVE)
-        };
+        let mut info = vk::BufferCreateInfo::default()
+            .size(bytes)
+            .usage(usage)
+            .sharing_mode(sharing(&self.families))
+            .queue_family_indices(&self.families);
         if imported {
             info = info.push_next(&mut external);
         }
@@ -164,11 +175,28 @@ impl Context {
     }
 }
 
+/// Concurrent only where several families are in use: with one it is invalid (VUID-VkBufferCreateInfo-sharingMode-00914), with several
+/// an exclusive buffer would have to change owners.
+fn sharing(families: &[u32]) -> vk::SharingMode {
+    if families.len() > 1 { vk::SharingMode::CONCURRENT } else { vk::SharingMode::EXCLUSIVE }
+}
+
 impl Drop for Context {
     fn drop(&mut self) {
         let _section = crate::exit::section();
         // SAFETY: vkDestroyDevice: every object holds an Arc of the context, so all of them are destroyed; `VulkanDevice` waited
         // for the queues before it let go.
         unsafe { self.device.destroy_device(None) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_shared_by_exactly_the_families_in_use() {
+        assert_eq!(sharing(&[3]), vk::SharingMode::EXCLUSIVE);
+        assert_eq!(sharing(&[0, 1]), vk::SharingMode::CONCURRENT);
     }
 }

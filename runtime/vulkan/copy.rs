@@ -20,15 +20,15 @@ pub(crate) struct Copier<'a> {
 }
 
 /// The host side of a copy: a buffer, where it starts and how long it is.
-struct HostSide {
+struct HostSide<'a> {
     buffer: vk::Buffer,
     base: u64,
     bytes: u64,
     /// Staging memory, which may have to be flushed or invalidated.
-    view: Option<HostView>,
+    view: Option<&'a HostView>,
 }
 
-impl HostSide {
+impl HostSide<'_> {
     /// Offset of a region in the buffer, if all of it is inside.
     fn offset(&self, operation: &'static str, region: &Region) -> Result<u64, DeviceError> {
         let inside = region.host_offset.checked_add(region.bytes).is_some_and(|end| end <= self.bytes);
@@ -47,7 +47,7 @@ impl Copier<'_> {
         operation: &'static str,
         direction: Direction,
         slot: u32,
-    ) -> Result<HostSide, DeviceError> {
+    ) -> Result<HostSide<'_>, DeviceError> {
         let base =
             self.staging.offset(slot).ok_or_else(|| refused(operation, format!("no staging slot {slot}")))?;
         let ring = self.staging.ring(direction);
@@ -70,7 +70,7 @@ impl Copier<'_> {
         let mut run = Run::new(self);
         for region in regions {
             let from = host.offset(OPERATION, region)?;
-            if let Some(view) = &host.view {
+            if let Some(view) = host.view {
                 view.flush(self.ctx, from, region.bytes)?;
             }
             let to = self.arena.place(OPERATION, region.device_offset, region.bytes)?;
@@ -100,7 +100,7 @@ impl Copier<'_> {
             let from = self.arena.place(OPERATION, region.device_offset, region.bytes)?;
             run.add(from.buffer, host.buffer, from.offset, to, region.bytes);
             if let Some(view) = host.view {
-                invalidate.push((view, to, region.bytes));
+                invalidate.push((view.clone(), to, region.bytes));
             }
         }
         run.emit();

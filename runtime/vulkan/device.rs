@@ -12,6 +12,7 @@ use crate::memory::{Arena, FRAME_BYTES, Scratch, VulkanBuffer};
 use crate::queues::{Queue, Submitting};
 use crate::recycle::{InFlight, Recording};
 use crate::report::DeviceReport;
+use crate::shadow::Shadow;
 use crate::staging::Staging;
 use crate::validation::ValidationLog;
 use crate::visibility::{self, HostView};
@@ -19,7 +20,7 @@ use ash::vk;
 use core::fmt;
 use core::time::Duration;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
 use vkhmm_core::uses::Uses;
@@ -30,10 +31,14 @@ const WAIT_SLICE: Duration = Duration::from_millis(20);
 
 /// One Vulkan device with its queues, arena and staging rings. Dropping it waits for its queues; buffers, kernels and imports
 /// may outlive it, the Vulkan device goes with the last of them.
+///
+/// Lock contract: `shadow` owns what is known of frames under the frame guard; held for one look-up and change; innermost.
 pub struct VulkanDevice {
     pub(crate) profile: DeviceProfile,
     pub(crate) report: DeviceReport,
     pub(crate) injector: Injector,
+    /// Only under the frame guard.
+    pub(crate) shadow: Option<Mutex<Shadow>>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) roles: [usize; 4],
     pub(crate) arena: Arena,
@@ -102,7 +107,7 @@ impl VulkanDevice {
     fn poll(&self) -> Result<Uses, DeviceError> {
         let mut reached = Uses::NONE;
         for queue in &self.queues {
-            let value = queue.counter()?;
+            let value = if self.ctx.mock { queue.settle_mock()? } else { queue.counter()? };
             queue.recycler.retire(value, queue.timestamp_mask)?;
             queue.reported.fetch_max(value, Ordering::AcqRel);
             reached.add(Ticket { timeline: queue.timeline, value });
@@ -187,29 +192,12 @@ impl VulkanDevice {
             .wait_semaphore_infos(&waits)
             .command_buffer_infos(&commands)
             .signal_semaphore_infos(&signals)];
-        // SAFETY: vkQueueSubmit2: the caller holds the queue's lock; the command buffer is executable and not pending; the value
+        let _door = queue.door.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: vkQueueSubmit2: the door of the queue is held; the command buffer is executable and not pending; the value
         // is above every value signalled or pending (`submit` checks); waits name timelines of this device.
         unsafe { (self.ctx.sync2.submit)(queue.handle, 1, info.as_ptr(), vk::Fence::null()) }
             .result()
             .map_err(|e| self.ctx.failed("submit", 0, e))
-    }
-
-    /// `len` bytes of a piece at `device_offset` as the CPU sees them: the view of the piece, and where they are in it.
-    fn frame_view(
-        &self,
-        operation: &'static str,
-        device_offset: u64,
-        len: usize,
-        allowed: bool,
-    ) -> Result<(HostView, u64), DeviceError> {
-        let place = self.arena.place(operation, device_offset, len as u64)?;
-        match place.view {
-            Some(view) if allowed => Ok((view, place.offset)),
-            _ => Err(refused(
-                operation,
-                format!("the CPU may not do that to {:?} memory", self.arena.kind.kind),
-            )),
-        }
     }
 }
 
@@ -232,12 +220,28 @@ impl Device for VulkanDevice {
         let _section = exit::section();
         let bytes = u64::from(count) * FRAME_BYTES;
         self.injector.enter(&self.ctx, "grow the arena", Can::Fail(bytes))?;
-        self.arena.grow(first, count, self.profile.piece_bytes_max)
+        let address = self.arena.grow(first, count, self.profile.piece_bytes_max)?;
+        self.compare(|shadow| shadow.grown(FrameRun { first, count }));
+        Ok(address)
     }
 
     fn shrink(&self, first: FrameIndex) {
         let _section = exit::section();
-        self.arena.shrink(first);
+        let run = self.arena.shrink(first);
+        self.compare(|shadow| shadow.shrunk(run));
+    }
+
+    fn watches_frames(&self) -> bool {
+        self.shadow.is_some()
+    }
+
+    fn frames_claimed(&self, run: FrameRun) {
+        self.compare(|shadow| shadow.claimed(run).map(|()| self.arena.guard(run, true)));
+    }
+
+    fn frames_released(&self, run: FrameRun) {
+        let _section = exit::section();
+        self.compare(|shadow| shadow.released(run, &self.reached()).map(|()| self.arena.guard(run, false)));
     }
 
     fn buffer(&self, run: FrameRun) -> Result<VulkanBuffer, DeviceError> {
@@ -285,6 +289,11 @@ impl Device for VulkanDevice {
                 return Err(e);
             }
         };
+        self.compare(|shadow| {
+            let mut known = state.waited;
+            known.merge(&waits);
+            shadow.submitted(ticket, &known, &self.accesses(&submission.commands))
+        });
         let cmd = recording.cmd;
         let commands = submission.commands;
         queue.recycler.push(InFlight { value: ticket.value, recording, commands, clocks, invalidate });
@@ -342,7 +351,8 @@ impl Device for VulkanDevice {
         let _section = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
         let allowed = self.profile.memory.cpu_reads;
-        let (view, offset) = self.frame_view(OPERATION, device_offset, to.len(), allowed)?;
+        let (view, offset) = self.arena.view(OPERATION, device_offset, to.len(), allowed)?;
+        self.compare(|shadow| shadow.by_cpu(device_offset, to.len() as u64, false, &self.reached()));
         view.invalidate(&self.ctx, offset, to.len() as u64)?;
         to.copy_from(view.bytes().slice(offset as usize, to.len()));
         Ok(())
@@ -353,7 +363,8 @@ impl Device for VulkanDevice {
         let _section = exit::section();
         self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
         let allowed = self.profile.memory.cpu_writes;
-        let (view, offset) = self.frame_view(OPERATION, device_offset, from.len(), allowed)?;
+        let (view, offset) = self.arena.view(OPERATION, device_offset, from.len(), allowed)?;
+        self.compare(|shadow| shadow.by_cpu(device_offset, from.len() as u64, true, &self.reached()));
         view.bytes().slice(offset as usize, from.len()).copy_from(from);
         view.flush(&self.ctx, offset, from.len() as u64)
     }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 /// Threads inside driver calls.
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
-/// The process is ending.
+/// The process is ending: software devices get no more submissions.
+static CLOSING: AtomicBool = AtomicBool::new(false);
+/// The process is ending, and software devices are done: no driver call begins any more.
 static ENDING: AtomicBool = AtomicBool::new(false);
 /// Submissions that software devices have not finished: their own threads compile and run kernels with the libraries that the
 /// end of the process takes down. (A card needs no such care.)
@@ -37,9 +39,7 @@ pub(crate) fn section() -> Section {
         INSIDE.fetch_add(1, Ordering::SeqCst);
         if ENDING.load(Ordering::SeqCst) && !ENDS.with(Cell::get) {
             INSIDE.fetch_sub(1, Ordering::SeqCst);
-            loop {
-                std::thread::park();
-            }
+            sleep_for_good();
         }
     }
     Section(())
@@ -53,9 +53,21 @@ impl Drop for Section {
     }
 }
 
-/// A software device got a submission.
+fn sleep_for_good() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A software device is about to get a submission, within a section. Never returns once the process is ending: the thread has
+/// counted itself before it looks, and the exit handler closes before it counts, so one of the two sees the other.
 pub(crate) fn began() {
     PENDING.fetch_add(1, Ordering::SeqCst);
+    if CLOSING.load(Ordering::SeqCst) && !ENDS.with(Cell::get) {
+        PENDING.fetch_sub(1, Ordering::SeqCst);
+        INSIDE.fetch_sub(1, Ordering::SeqCst);
+        sleep_for_good();
+    }
 }
 
 /// So many of them are over, or given up.
@@ -68,6 +80,7 @@ extern "C" fn on_exit() {
         return;
     }
     ENDS.with(|e| e.set(true));
+    CLOSING.store(true, Ordering::SeqCst);
     // Our completion threads still run, and count down.
     let end = Instant::now() + PATIENCE_SOFTWARE;
     while PENDING.load(Ordering::SeqCst) > 0 && Instant::now() < end {

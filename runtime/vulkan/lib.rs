@@ -9,7 +9,7 @@
 //!     ├────── memory (kind, allocator), staging, import (probe)
 //!     ├────── visibility   when bytes of one side are seen on the other
 //!     ├────── kernel (features, reflect)
-//!     └────── inject       failures on demand
+//!     └────── inject, guard, shadow, watch   tests: failures on demand, frames that nobody may touch, what is known of each
 //! ```
 //!
 //! Order between queues is by timeline values only. Every submission ends with a barrier to everything later and to host reads,
@@ -29,6 +29,7 @@ mod dispatch;
 mod error;
 mod exit;
 mod features;
+mod guard;
 mod import;
 mod inject;
 mod instance;
@@ -43,10 +44,12 @@ mod queues;
 mod recycle;
 pub mod reflect;
 mod report;
+mod shadow;
 mod staging;
 mod validation;
 mod visibility;
 mod warm;
+mod watch;
 
 pub use config::{Config, Failure, Switches};
 pub use device::VulkanDevice;

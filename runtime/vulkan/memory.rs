@@ -1,12 +1,15 @@
 //! The arena: frames in pieces of device memory. Each piece has one VkBuffer over all of it, for copies; spans get buffers of
 //! their own, bound into the same memory, so that descriptors end where the span ends.
 
+mod backing;
+
 use crate::allocator::DeviceMemory;
 use crate::context::Context;
 use crate::error::{OpenError, refused};
 use crate::kind::ArenaType;
 use crate::visibility::{HostView, VIEW_ALIGNMENT};
 use ash::vk;
+use backing::Backing;
 use gpu_allocator::vulkan::Allocation;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +33,7 @@ fn usage() -> vk::BufferUsageFlags {
 pub struct VulkanBuffer {
     ctx: Arc<Context>,
     pub(crate) handle: vk::Buffer,
+    pub(crate) first: FrameIndex,
     pub(crate) address: u64,
     pub(crate) bytes: u64,
 }
@@ -53,15 +57,13 @@ impl Drop for VulkanBuffer {
 struct Piece {
     count: u32,
     buffer: vk::Buffer,
-    allocation: Allocation,
-    /// Where the first frame starts in the allocation.
-    skew: u64,
+    backing: Backing,
     /// Only where the kind of memory lets the CPU touch it.
     view: Option<HostView>,
 }
 
 /// Where a stretch of device memory lies.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Place {
     /// The piece's whole buffer.
     pub(crate) buffer: vk::Buffer,
@@ -78,6 +80,8 @@ pub(crate) struct Arena {
     taken: AtomicU64,
     memory: Arc<DeviceMemory>,
     pub(crate) kind: ArenaType,
+    /// Pieces are guarded memory ([`crate::Switches::frame_guard`]).
+    guarded: bool,
     /// What a span's buffer may need beyond its last byte.
     slack: u64,
     /// What places of buffers and host views in their memory must be multiples of.
@@ -94,8 +98,8 @@ pub(crate) struct Demands {
 
 impl Demands {
     /// Asks with a buffer of one frame.
-    pub(crate) fn query(ctx: &Context) -> Result<Self, OpenError> {
-        let buffer = ctx.new_buffer("ask what buffers need", FRAME_BYTES, usage(), false)?;
+    pub(crate) fn query(ctx: &Context, guarded: bool) -> Result<Self, OpenError> {
+        let buffer = ctx.new_buffer("ask what buffers need", FRAME_BYTES, usage(), guarded)?;
         // SAFETY: vkGetBufferMemoryRequirements and vkDestroyBuffer of a buffer just made and never used.
         let requirements = unsafe {
             let requirements = ctx.device.get_buffer_memory_requirements(buffer);
@@ -111,12 +115,13 @@ impl Demands {
 }
 
 impl Arena {
-    pub(crate) fn new(memory: &Arc<DeviceMemory>, kind: ArenaType, demands: &Demands) -> Self {
+    pub(crate) fn new(memory: &Arc<DeviceMemory>, kind: ArenaType, demands: &Demands, guarded: bool) -> Self {
         Self {
             pieces: RwLock::default(),
             taken: AtomicU64::new(0),
             memory: Arc::clone(memory),
             kind,
+            guarded,
             slack: demands.slack,
             grain: demands.grain,
         }
@@ -151,73 +156,53 @@ impl Arena {
         if overlaps {
             return Err(refused(OPERATION, format!("frames {}+{count} are there already", first.0)));
         }
-        let buffer = ctx.new_buffer(OPERATION, bytes, usage(), false)?;
-        let allocation =
-            self.memory.bind_new(OPERATION, buffer, self.kind.index, self.overhead()).inspect_err(|_| {
-                // SAFETY: vkDestroyBuffer of a buffer just made and never used.
-                unsafe { ctx.device.destroy_buffer(buffer, None) }
-            })?;
-        let skew = ctx.buffer_address(buffer).wrapping_neg() % FRAME_BYTES;
-        let moved =
-            if skew == 0 { Ok(buffer) } else { self.rebind(OPERATION, buffer, &allocation, skew, bytes) };
-        let buffer = match moved {
-            Ok(buffer) => buffer,
-            Err(error) => {
-                self.memory.free(allocation);
-                return Err(error);
-            }
-        };
+        let (buffer, backing) =
+            if self.guarded { self.piece_of_guard(bytes)? } else { self.piece_of_driver(bytes)? };
         let address = ctx.buffer_address(buffer);
-        let touchable = self.kind.kind != MemoryKind::DevicePrivate;
-        let view = if touchable { self.memory.view(&allocation, skew, bytes) } else { None };
+        let view = match &backing {
+            _ if self.kind.kind == MemoryKind::DevicePrivate => None,
+            Backing::Driver { allocation, skew } => self.memory.view(allocation, *skew, bytes),
+            Backing::Guarded(memory) => Some(HostView::new(
+                ctx,
+                vk::DeviceMemory::null(),
+                0,
+                memory.bytes().slice(0, bytes as usize),
+                ctx.physical.memory.memory_types[self.kind.index as usize].property_flags,
+            )),
+        };
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
-        pieces.insert(first.0, Piece { count, buffer, allocation, skew, view });
+        pieces.insert(first.0, Piece { count, buffer, backing, view });
         self.taken.fetch_add(bytes, Ordering::AcqRel);
         Ok(address)
     }
 
-    /// Replaces a fresh piece's buffer by one that starts `skew` bytes into its memory. On failure there is no buffer.
-    fn rebind(
-        &self,
-        operation: &'static str,
-        old: vk::Buffer,
-        allocation: &Allocation,
-        skew: u64,
-        bytes: u64,
-    ) -> Result<vk::Buffer, DeviceError> {
-        let ctx = &self.memory.ctx;
-        // SAFETY: vkDestroyBuffer of a buffer that nothing has used.
-        unsafe { ctx.device.destroy_buffer(old, None) };
-        if skew % self.grain != 0 {
-            let message =
-                format!("memory starts {skew} bytes before a frame, in units of {} bytes", self.grain);
-            return Err(refused(operation, message));
-        }
-        let buffer = ctx.new_buffer(operation, bytes, usage(), false)?;
-        // SAFETY: vkBindBufferMemory: the memory exists, takes such buffers (`bind_new` checked an equal one), and is a frame
-        // longer than needed (`overhead`); `skew` is less than a frame and a multiple of the alignment (checked above).
-        let bound =
-            unsafe { ctx.device.bind_buffer_memory(buffer, allocation.memory(), allocation.offset() + skew) };
-        bound.map(|()| buffer).map_err(|e| {
-            // SAFETY: vkDestroyBuffer of a buffer never used.
-            unsafe { ctx.device.destroy_buffer(buffer, None) };
-            ctx.failed(operation, bytes, e)
-        })
+    /// Under the frame guard: lets everybody at the frames of `run`, or nobody.
+    pub(crate) fn guard(&self, run: FrameRun, open: bool) {
+        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, piece)) = pieces.range(..=run.first.0).next_back() else { return };
+        let Backing::Guarded(memory) = &piece.backing else { return };
+        let first = u64::from(run.first.0 - at);
+        if open { memory.open(first, run.count.into()) } else { memory.close(first, run.count.into()) }
     }
 
-    /// Gives the piece at `first` back.
-    pub(crate) fn shrink(&self, first: FrameIndex) {
+    /// Gives the piece at `first` back; its frames.
+    pub(crate) fn shrink(&self, first: FrameIndex) -> FrameRun {
         let piece = self.pieces.write().unwrap_or_else(PoisonError::into_inner).remove(&first.0);
+        let count = piece.as_ref().map_or(0, |piece| piece.count);
         if let Some(piece) = piece {
-            self.taken.fetch_sub(u64::from(piece.count) * FRAME_BYTES, Ordering::AcqRel);
+            self.taken.fetch_sub(u64::from(count) * FRAME_BYTES, Ordering::AcqRel);
             self.release(piece);
         }
+        FrameRun { first, count }
     }
 
     fn release(&self, piece: Piece) {
         // SAFETY: vkDestroyBuffer: no submission uses the piece (contract of `Device::shrink`), or the queues are idle (drop).
         unsafe { self.memory.ctx.device.destroy_buffer(piece.buffer, None) };
-        self.memory.free(piece.allocation);
+        match piece.backing {
+            Backing::Driver { allocation, .. } => self.memory.free(allocation),
+            Backing::Guarded(memory) => drop(memory),
+        }
     }
 
     /// A buffer over exactly `run`.
@@ -233,18 +218,20 @@ impl Arena {
         let Some((at, piece)) = inside else {
             return Err(refused(OPERATION, format!("frames {}+{} lie in no piece", run.first.0, run.count)));
         };
-        let handle = ctx.new_buffer(OPERATION, bytes, usage(), false)?;
-        let offset = piece.allocation.offset() + piece.skew + u64::from(run.first.0 - at) * FRAME_BYTES;
+        let handle = ctx.new_buffer(OPERATION, bytes, usage(), self.guarded)?;
+        let (memory, start) = piece.backing.place();
+        let offset = start + u64::from(run.first.0 - at) * FRAME_BYTES;
         // SAFETY: vkBindBufferMemory: the memory exists (read lock), is not dedicated to another buffer (`bind_new`), is of a
         // type that such buffers take, aligned (`Demands::query`) and long enough (`slack`).
-        let bound = unsafe { ctx.device.bind_buffer_memory(handle, piece.allocation.memory(), offset) };
+        let bound = unsafe { ctx.device.bind_buffer_memory(handle, memory, offset) };
         if let Err(e) = bound {
             // SAFETY: vkDestroyBuffer of a buffer never used.
             unsafe { ctx.device.destroy_buffer(handle, None) };
             return Err(ctx.failed(OPERATION, bytes, e));
         }
         drop(pieces);
-        Ok(VulkanBuffer { address: ctx.buffer_address(handle), ctx: Arc::clone(ctx), handle, bytes })
+        let address = ctx.buffer_address(handle);
+        Ok(VulkanBuffer { ctx: Arc::clone(ctx), handle, first: run.first, address, bytes })
     }
 
     /// Where `device_offset..device_offset + bytes` lies. All of it is in one piece, or this is an error.
@@ -262,12 +249,27 @@ impl Arena {
             (end <= u64::from(piece.count) * FRAME_BYTES).then_some(Place {
                 buffer: piece.buffer,
                 offset,
-                view: piece.view,
+                view: piece.view.clone(),
             })
         });
         found.ok_or_else(|| {
             refused(operation, format!("device bytes {device_offset:#x}+{bytes:#x} lie in no single piece"))
         })
+    }
+
+    /// `len` bytes of a piece at `device_offset` as the CPU sees them: the view of the piece, and where they are in it.
+    pub(crate) fn view(
+        &self,
+        operation: &'static str,
+        device_offset: u64,
+        len: usize,
+        allowed: bool,
+    ) -> Result<(HostView, u64), DeviceError> {
+        let place = self.place(operation, device_offset, len as u64)?;
+        match place.view {
+            Some(view) if allowed => Ok((view, place.offset)),
+            _ => Err(refused(operation, format!("the CPU may not do that to {:?} memory", self.kind.kind))),
+        }
     }
 
     /// What the arena may have in all: the process's budget less what it uses elsewhere.

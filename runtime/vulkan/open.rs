@@ -17,7 +17,7 @@ use crate::report::DeviceReport;
 use crate::staging::Staging;
 use crate::{VulkanDevice, device};
 use ash::vk;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
 use vkhmm_port::{DeviceProfile, ImportProfile, RawBytes, Role};
 
@@ -44,24 +44,28 @@ impl VulkanDevice {
             .into_iter()
             .map(|handle| Physical::query(&instance.raw, handle))
             .collect();
+        if config.switches.mock {
+            devices.iter_mut().for_each(Physical::assume_features);
+        }
         let choice = choice::choose(&devices, config.device.as_deref())?;
         let physical = devices.swap_remove(choice.index);
         let plan = Plan::new(&physical.families, config.switches.shared_queue);
+        let split = config.switches.split_queue && !config.switches.shared_queue;
+        let plan = if split { plan.split() } else { plan };
         let log = instance.log.clone();
-        let ctx = Arc::new(Context::new(instance, physical, &plan)?);
-        let demands = Demands::query(&ctx)?;
+        let ctx = Arc::new(Context::new(instance, physical, &plan, &config.switches)?);
+        let guarded = config.switches.frame_guard;
+        let demands = Demands::query(&ctx, guarded)?;
         let kind = kind::arena(&ctx.physical, demands.types, &config)?;
         let memory = Arc::new(DeviceMemory::new(&ctx)?);
-        let queues = (0..plan.queues.len())
-            .map(|place| Queue::new(&ctx, &plan, place))
-            .collect::<Result<Vec<_>, _>>()?;
+        let queues = Queue::all(&ctx, &plan)?;
         let staging = Staging::new(&memory, config.staging_slots.unwrap_or(Config::STAGING_SLOTS))?;
         let scratch = if ctx.features.robust.null_descriptor == vk::TRUE {
             None
         } else {
             Some(Scratch::new(&memory, kind.index)?)
         };
-        let arena = Arena::new(&memory, kind, &demands);
+        let arena = Arena::new(&memory, kind, &demands, guarded);
         let (import, import_words) = decide_import(&ctx, &arena, &queues[0], &config, probe)?;
         let profile = profile(&ctx, &arena, &staging, &plan, &config, import);
         let report = DeviceReport {
@@ -70,6 +74,7 @@ impl VulkanDevice {
             why: choice.why,
             roles: plan.words.clone(),
             memory: arena.kind.words.clone(),
+            staging: staging.words(),
             limits: limits(&profile, &ctx),
             features: ctx.features.named(),
             import: import_words,
@@ -85,6 +90,7 @@ impl VulkanDevice {
             profile,
             report,
             injector: Injector::new(&config.switches),
+            shadow: guarded.then(Mutex::default),
             queues,
             roles: plan.roles,
             arena,
@@ -112,6 +118,9 @@ fn decide_import(
     }
     if ctx.external_host.is_none() {
         return no("the driver lacks VK_EXT_external_memory_host");
+    }
+    if !ctx.physical.imports_buffers {
+        return no("the driver does not say that buffers may be bound to imported host memory");
     }
     let alignment = ctx.physical.import_alignment;
     if alignment == 0 || FRAME_BYTES % alignment != 0 {

@@ -25,6 +25,8 @@ pub(crate) struct Physical {
     pub(crate) buffer_bytes_max: u64,
     /// minImportedHostPointerAlignment; zero where nothing can be imported.
     pub(crate) import_alignment: u64,
+    /// The driver says that buffers may be bound to imported host memory.
+    pub(crate) imports_buffers: bool,
     /// Smallest and largest subgroup that can be asked for; both zero where none can.
     pub(crate) subgroup_sizes: (u32, u32),
 }
@@ -62,13 +64,40 @@ impl Physical {
             allocation_bytes_max: u64::MAX,
             buffer_bytes_max: u64::MAX,
             import_alignment: 0,
+            imports_buffers: false,
             subgroup_sizes: (0, 0),
         };
         if api >= vk::API_VERSION_1_2 {
             out.features = Features::query(instance, handle, api, extensions);
             out.query_properties(instance);
         }
+        if out.extensions.external_memory_host {
+            out.imports_buffers = out.query_imports(instance);
+        }
         out
+    }
+
+    /// VUID-VkBufferCreateInfo-pNext-00920 and VUID-vkBindBufferMemory-memory-02985: the driver must say both.
+    fn query_imports(&self, instance: &ash::Instance) -> bool {
+        let info = vk::PhysicalDeviceExternalBufferInfo::default()
+            .usage(vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST)
+            .handle_type(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT);
+        let mut properties = vk::ExternalBufferProperties::default();
+        // SAFETY: vkGetPhysicalDeviceExternalBufferProperties: the handle is of this instance, usage and handle type are valid.
+        unsafe {
+            instance.get_physical_device_external_buffer_properties(self.handle, &info, &mut properties);
+        }
+        let said = properties.external_memory_properties;
+        said.compatible_handle_types.contains(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT)
+            && said.external_memory_features.contains(vk::ExternalMemoryFeatureFlags::IMPORTABLE)
+            && !said.external_memory_features.contains(vk::ExternalMemoryFeatureFlags::DEDICATED_ONLY)
+    }
+
+    /// As if the driver had reported what every device must have; see [`crate::Switches::mock`].
+    pub(crate) fn assume_features(&mut self) {
+        self.features.v12.timeline_semaphore = vk::TRUE;
+        self.features.v12.buffer_device_address = vk::TRUE;
+        self.features.v13.synchronization2 = vk::TRUE;
     }
 
     fn query_properties(&mut self, instance: &ash::Instance) {

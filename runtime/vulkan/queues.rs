@@ -7,7 +7,7 @@ use crate::error::driver;
 use crate::recycle::Recycler;
 use ash::vk;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use vkhmm_core::units::Timeline;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{DeviceError, Role};
@@ -15,7 +15,7 @@ use vkhmm_port::{DeviceError, Role};
 /// Which queues to create and which role uses which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// (family, index in the family), each once; the place in the list is the timeline.
+    /// (family, index in the family), each once unless split; the place in the list is the timeline.
     pub(crate) queues: Vec<(u32, u32)>,
     /// For each of [`Role::ALL`] its place in `queues`.
     pub(crate) roles: [usize; 4],
@@ -90,6 +90,16 @@ impl Plan {
         Self { queues, roles, words }
     }
 
+    /// Gives each direction of copies and the kernels a timeline of their own, whether or not they share a queue.
+    pub(crate) fn split(self) -> Self {
+        let queue = |role: Role| self.queues[self.roles[role as usize]];
+        let queues = vec![queue(Role::Compute), queue(Role::CopyIn), queue(Role::CopyOut)];
+        let mut roles = [0_usize; 4];
+        roles[Role::CopyIn as usize] = 1;
+        roles[Role::CopyOut as usize] = 2;
+        Self { queues, roles, words: format!("{}; a timeline for each (forced)", self.words) }
+    }
+
     /// (family, how many queues of it), each family once.
     pub(crate) fn families(&self) -> Vec<(u32, u32)> {
         let mut out: Vec<(u32, u32)> = Vec::new();
@@ -105,10 +115,12 @@ impl Plan {
 
 /// One VkQueue with its timeline.
 ///
-/// Lock contract: `submitting` owns the queue (external synchronisation of vkQueueSubmit2) and what has been waited for; held
-/// while one submission is recorded and submitted; may block on the driver; takes `Recycler`'s lock inside, and no other.
+/// Lock contract: `submitting` owns the order of tickets and what has been waited for; held while one submission is recorded and
+/// submitted; may block on the driver; takes `Recycler`'s lock and `door` inside, and no other. `door` owns the VkQueue (external
+/// synchronisation of vkQueueSubmit2), which split timelines share; held for one driver call; takes nothing inside.
 pub(crate) struct Queue {
     pub(crate) handle: vk::Queue,
+    pub(crate) door: Arc<Mutex<()>>,
     pub(crate) timeline: Timeline,
     pub(crate) semaphore: vk::Semaphore,
     pub(crate) capabilities: vk::QueueFlags,
@@ -131,8 +143,21 @@ pub(crate) struct Submitting {
 }
 
 impl Queue {
+    /// Takes every queue of the plan.
+    pub(crate) fn all(ctx: &Arc<Context>, plan: &Plan) -> Result<Vec<Self>, DeviceError> {
+        let mut queues: Vec<Self> = Vec::with_capacity(plan.queues.len());
+        for place in 0..plan.queues.len() {
+            let mut queue = Self::new(ctx, plan, place)?;
+            if let Some(same) = queues.iter().find(|q| q.handle == queue.handle) {
+                queue.door = Arc::clone(&same.door);
+            }
+            queues.push(queue);
+        }
+        Ok(queues)
+    }
+
     /// Takes queue `place` of the plan.
-    pub(crate) fn new(ctx: &Arc<Context>, plan: &Plan, place: usize) -> Result<Self, DeviceError> {
+    fn new(ctx: &Arc<Context>, plan: &Plan, place: usize) -> Result<Self, DeviceError> {
         let (family, index) = plan.queues[place];
         let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
@@ -145,6 +170,7 @@ impl Queue {
         let bits = properties.timestamp_valid_bits;
         Ok(Self {
             handle,
+            door: Arc::default(),
             timeline: Timeline(place as u8),
             semaphore,
             capabilities: properties.queue_flags,
@@ -157,8 +183,20 @@ impl Queue {
         })
     }
 
+    /// On the mock device: the queue is idle, and so everything given to it is done.
+    pub(crate) fn settle_mock(&self) -> Result<u64, DeviceError> {
+        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: vkQueueWaitIdle: the door of the queue is held.
+        unsafe { self.ctx.device.queue_wait_idle(self.handle) }
+            .map_err(|e| self.ctx.failed("wait for a queue", 0, e))?;
+        Ok(self.signalled.load(Ordering::Acquire))
+    }
+
     /// The counter's present value.
     pub(crate) fn counter(&self) -> Result<u64, DeviceError> {
+        if self.ctx.mock {
+            return Ok(self.reported.load(Ordering::Acquire));
+        }
         // SAFETY: vkGetSemaphoreCounterValue: the semaphore is a timeline of this device and lives as long as `self`.
         let value = unsafe { self.ctx.device.get_semaphore_counter_value(self.semaphore) }
             .map_err(|e| self.ctx.failed("read a timeline", 0, e))?;
@@ -230,6 +268,11 @@ mod tests {
         assert_eq!(video.queues, [(0, 0), (1, 0)]);
         let one = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false);
         assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 4]));
+        let split = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false).split();
+        assert_eq!(
+            (split.families(), split.queues, split.roles),
+            (vec![(0, 1)], vec![(0, 0); 3], [1, 2, 0, 0])
+        );
         let forced = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 16), family(TRANSFER, 2)], true);
         assert_eq!(forced.queues, [(0, 0)]);
     }

@@ -28,6 +28,8 @@ pub struct DeviceReport {
     pub roles: String,
     /// What the arena is made of, and why.
     pub memory: String,
+    /// What the staging rings are made of.
+    pub staging: String,
     /// The limits that launches are checked against: name and value.
     pub limits: Vec<(&'static str, String)>,
     /// Optional features: name and whether they are on.
@@ -48,6 +50,7 @@ impl fmt::Display for DeviceReport {
         writeln!(f, "  chosen     {}", self.why)?;
         writeln!(f, "  queues     {}", self.roles)?;
         writeln!(f, "  memory     {}", self.memory)?;
+        writeln!(f, "  staging    {}", self.staging)?;
         writeln!(f, "  import     {}", self.import)?;
         writeln!(f, "  placement  {}", self.placement)?;
         for (name, value) in &self.limits {

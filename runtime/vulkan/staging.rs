@@ -46,8 +46,8 @@ impl Ring {
     }
 
     /// The ring as the CPU sees it.
-    pub(crate) fn view(&self) -> HostView {
-        self.view.expect("staging memory is host-visible, so the allocator mapped it")
+    pub(crate) fn view(&self) -> &HostView {
+        self.view.as_ref().expect("staging memory is host-visible, so the allocator mapped it")
     }
 }
 
@@ -80,6 +80,13 @@ impl Staging {
 
     pub(crate) fn profile(&self) -> StagingProfile {
         StagingProfile { slots: self.slots, slot_bytes: SLOT_BYTES }
+    }
+
+    /// What the rings are made of, in words.
+    pub(crate) fn words(&self) -> String {
+        let made_of =
+            |ring: &Ring| ring.allocation.as_ref().map(Allocation::memory_properties).unwrap_or_default();
+        format!("in: {:?}, out: {:?}", made_of(&self.inward), made_of(&self.outward))
     }
 
     /// The ring of one direction.

@@ -7,6 +7,9 @@
 
 use crate::context::Context;
 use ash::vk;
+use core::ptr::NonNull;
+use std::alloc::Layout;
+use std::sync::Arc;
 use vkhmm_port::{DeviceError, RawBytes};
 
 /// What allocations' places and lengths are multiples of, so that rounding to nonCoherentAtomSize (at most 256, by the "Required
@@ -14,47 +17,81 @@ use vkhmm_port::{DeviceError, RawBytes};
 pub(crate) const VIEW_ALIGNMENT: u64 = 64 << 10;
 
 /// Device memory as the CPU sees it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct HostView {
+    /// Null for memory that is the host's own (the frame guard's), which no driver maps and nobody needs to flush.
     memory: vk::DeviceMemory,
     offset: u64,
-    bytes: RawBytes,
+    mapped: RawBytes,
+    /// What the CPU sees in place of `mapped` where coherence is switched off.
+    mirror: Option<Arc<Mirror>>,
     coherent: bool,
     atom: u64,
 }
 
+/// Host memory that stands for the caches between the CPU and non-coherent device memory.
+struct Mirror {
+    bytes: RawBytes,
+    layout: Layout,
+}
+
+impl Mirror {
+    /// A copy of what `mapped` holds now.
+    fn of(mapped: RawBytes) -> Self {
+        let layout = Layout::from_size_align(mapped.len(), 4096).expect("shorter than the address space");
+        // SAFETY: alloc_zeroed: host views are never empty (`HostView::new`).
+        let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) });
+        let start = start.unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
+        // SAFETY: RawBytes::new: just allocated with this length, freed by drop, which is after the last view.
+        let bytes = unsafe { RawBytes::new(start, mapped.len()) };
+        bytes.copy_from(mapped);
+        Self { bytes, layout }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        // SAFETY: dealloc: allocated by `of` with this layout.
+        unsafe { std::alloc::dealloc(self.bytes.as_ptr(), self.layout) };
+    }
+}
+
 impl HostView {
-    /// A view of `bytes`, which map `memory` from `offset`.
+    /// A view of `mapped`, which maps `memory` from `offset`.
     pub(crate) fn new(
         ctx: &Context,
         memory: vk::DeviceMemory,
         offset: u64,
-        bytes: RawBytes,
+        mapped: RawBytes,
         properties: vk::MemoryPropertyFlags,
     ) -> Self {
         let atom = ctx.physical.limits.non_coherent_atom_size.max(1);
         assert!(
-            offset % atom == 0 && bytes.len() as u64 % atom == 0,
+            offset % atom == 0 && mapped.len() as u64 % atom == 0 && !mapped.is_empty(),
             "a host view at {offset}+{} of its memory, atom {atom}",
-            bytes.len()
+            mapped.len()
         );
-        Self {
-            memory,
-            offset,
-            bytes,
-            coherent: properties.contains(vk::MemoryPropertyFlags::HOST_COHERENT),
-            atom,
-        }
+        let coherent = properties.contains(vk::MemoryPropertyFlags::HOST_COHERENT) && ctx.coherent;
+        let mirror = (!ctx.coherent).then(|| Arc::new(Mirror::of(mapped)));
+        Self { memory, offset, mapped, mirror, coherent, atom }
     }
 
     /// The bytes themselves.
     pub(crate) fn bytes(&self) -> RawBytes {
-        self.bytes
+        self.mirror.as_ref().map_or(self.mapped, |mirror| mirror.bytes)
     }
 
     /// Makes host writes to `offset..offset + len` visible to the submissions that follow.
     pub(crate) fn flush(&self, ctx: &Context, offset: u64, len: u64) -> Result<(), DeviceError> {
         if self.coherent || len == 0 {
+            return Ok(());
+        }
+        if let Some(mirror) = &self.mirror {
+            let (at, size) = whole_atoms(offset, len, self.atom);
+            let part = |bytes: RawBytes| bytes.slice(at as usize, size as usize);
+            part(self.mapped).copy_from(part(mirror.bytes));
+        }
+        if self.memory == vk::DeviceMemory::null() {
             return Ok(());
         }
         // SAFETY: vkFlushMappedMemoryRanges: `range` lies inside the mapped memory and is rounded to atoms (`new`).
@@ -67,9 +104,17 @@ impl HostView {
         if self.coherent || len == 0 {
             return Ok(());
         }
-        // SAFETY: vkInvalidateMappedMemoryRanges: as for the flush.
-        unsafe { ctx.device.invalidate_mapped_memory_ranges(&[self.range(offset, len)]) }
-            .map_err(|e| ctx.failed("invalidate mapped memory", len, e))
+        if self.memory != vk::DeviceMemory::null() {
+            // SAFETY: vkInvalidateMappedMemoryRanges: as for the flush.
+            unsafe { ctx.device.invalidate_mapped_memory_ranges(&[self.range(offset, len)]) }
+                .map_err(|e| ctx.failed("invalidate mapped memory", len, e))?;
+        }
+        if let Some(mirror) = &self.mirror {
+            let (at, size) = whole_atoms(offset, len, self.atom);
+            let part = |bytes: RawBytes| bytes.slice(at as usize, size as usize);
+            part(mirror.bytes).copy_from(part(self.mapped));
+        }
+        Ok(())
     }
 
     fn range(&self, offset: u64, len: u64) -> vk::MappedMemoryRange<'static> {

@@ -1,6 +1,12 @@
 //! What the end-to-end tests share: runtimes under validation, the pairwise setups, a watchdog, processes of their own.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
+
+pub(crate) mod model;
+pub(crate) mod script;
+mod watch;
+
+pub(crate) use watch::watchdog;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -8,8 +14,8 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Once, mpsc};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 use vkhmm::{Builder, Error, Kernel, MemoryError, MemoryKind, Runtime, Stats, Switches};
 
@@ -73,6 +79,7 @@ pub(crate) fn checked() -> Builder {
 pub(crate) fn open(builder: Builder) -> Runtime {
     static SAID: Once = Once::new();
     let rt = builder.build().unwrap_or_else(|error| panic!("no runtime to test: {error}"));
+    watch::shown(&rt);
     SAID.call_once(|| {
         let doctor = rt.doctor();
         let chosen = &doctor.device.candidates[doctor.device.chosen];
@@ -173,35 +180,6 @@ impl Random {
     pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
-}
-
-/// Ends the process when a test hangs, and says which.
-pub(crate) struct Watchdog {
-    done: Arc<AtomicBool>,
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.done.store(true, Ordering::Release);
-    }
-}
-
-/// Aborts the process unless the guard is dropped within `seconds`.
-pub(crate) fn watchdog(what: &str, seconds: u64) -> Watchdog {
-    let done = Arc::new(AtomicBool::new(false));
-    let (watched, what) = (Arc::clone(&done), what.to_owned());
-    std::thread::spawn(move || {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        while Instant::now() < until {
-            if watched.load(Ordering::Acquire) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        eprintln!("watchdog: `{what}` hangs after {seconds} s");
-        std::process::abort();
-    });
-    Watchdog { done }
 }
 
 /// A file of this process that goes with the value.

@@ -68,7 +68,8 @@ impl Block {
                 self.park(page, write);
                 FaultAnswer::ParkFull
             }
-            Location::Device => FaultAnswer::Home(free & self.dirty()),
+            // An admitted launch is yet to say which of the pages it reads are copied in: none becomes Host meanwhile.
+            Location::Device => FaultAnswer::Home(if stores { unread } else { free } & self.dirty()),
         }
     }
 
@@ -142,5 +143,31 @@ impl Block {
     /// R shows these pages read-only at most.
     pub fn protected(&mut self, mask: PageMask) {
         self.writable.remove(&mask);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::LaunchMasks;
+    use crate::units::{FrameIndex, Geometry};
+
+    #[test]
+    fn what_an_admitted_launch_reads_does_not_become_host_with_its_neighbour() {
+        let geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
+        let (both, sub) = (PageMask::range(0..2), PageMask::range(0..4));
+        let mut block = Block::new(geometry, PageMask::range(0..8));
+        block.set_frame(0, FrameIndex(0));
+        let masks = LaunchMasks { overwrite: both, ..LaunchMasks::default() };
+        block.launch_hold(OpId(1), OpId(2), &masks);
+        block.launch_commit(OpId(2), &masks);
+        assert!(block.finish(OpId(1)));
+        // It has its holds, and has yet to say what it copies in.
+        let masks = LaunchMasks { read: PageMask::single(1), ..LaunchMasks::default() };
+        block.launch_hold(OpId(3), OpId(4), &masks);
+        assert_eq!(block.fault(0, true, sub, true), FaultAnswer::Home(PageMask::single(0)));
+        assert_eq!(block.fault(0, false, sub, false), FaultAnswer::Home(PageMask::single(0)));
+        // Who only loads leaves the device's copies valid.
+        assert_eq!(block.fault(0, false, sub, true), FaultAnswer::Home(both));
     }
 }

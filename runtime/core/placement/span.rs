@@ -375,4 +375,7 @@ impl Placement for SpanPlacement {
         stats.largest_run = runs.iter().map(|run| run.count).max().unwrap_or(0);
         stats
     }
+    fn idle(&self) -> Vec<FrameRun> {
+        self.arena.runs(|tenant| !matches!(tenant, Tenant::Free(deps) if deps.is_none()))
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::blocks::Blocks;
 use super::{Found, Ops, Refusal};
+use crate::report::Place;
 use crate::{Engine, EngineError, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +24,7 @@ impl<P: Ports> Engine<P> {
 
     /// Waits until every admitted request is submitted: what is queued cannot be evicted. In one's turn, so none comes after.
     fn await_empty_queue(&self) -> Result<(), EngineError> {
+        let _at = self.places.enter(Place::EmptyQueue);
         loop {
             let seen = self.progress.epoch();
             self.check_alive()?;
@@ -36,6 +38,7 @@ impl<P: Ports> Engine<P> {
     pub(super) fn evict_in_turn(&self, goal: EvictGoal) -> Result<u64, EngineError> {
         let label: Arc<str> = "evict".into();
         let ops = Ops { main: self.new_op(&label), copy: self.new_op(&label), evict: self.new_op(&label) };
+        let _at = self.places.enter(Place::Eviction);
         let mut watch = Watch::new(self);
         loop {
             let seen = self.progress.epoch();
@@ -56,7 +59,7 @@ impl<P: Ports> Engine<P> {
                     self.arena.lock().abort(ops.main.id);
                     let gone = match refusal {
                         Refusal::Error(error) => Some(error),
-                        Refusal::Wait | Refusal::Lost => self.check_alive().err(),
+                        Refusal::Wait | Refusal::Lost | Refusal::Freed => self.check_alive().err(),
                     };
                     if let Some(error) = gone {
                         self.forget_ops(&ops.ids());

@@ -13,6 +13,10 @@ use vkhmm_port::{Exec, HostMemory, Mutex};
 
 impl<P: Ports> Engine<P> {
     pub(super) fn check_block(&self, plan: &BlockPlan<P>, block: &Block) -> Result<(), Refusal> {
+        // Whoever frees says so before it looks at the blocks: one that is held now is not forgotten.
+        if plan.range.is_dead() && !plan.masks.all().is_empty() {
+            return Err(Refusal::Freed);
+        }
         block.launch_check(&plan.masks).map_err(|conflict| match conflict {
             Conflict::Wait => Refusal::Wait,
             Conflict::Guarded(_) => {

@@ -2,6 +2,7 @@
 
 use super::{Item, Piece, Submit};
 use crate::op::{Flight, Op};
+use crate::report::Place;
 use crate::stats::Counters;
 use crate::{Engine, Ports};
 use alloc::collections::VecDeque;
@@ -168,6 +169,7 @@ impl<P: Ports> Engine<P> {
 
     /// All inward slots that are free, at least one; none once the device is lost.
     fn wait_slots_in(&self) -> Vec<u32> {
+        let _at = self.places.enter(Place::SlotIn);
         loop {
             let seen = self.progress.epoch();
             let slots = core::mem::take(&mut self.slots.lock().free_in);
@@ -180,6 +182,7 @@ impl<P: Ports> Engine<P> {
 
     /// An outward slot; slot 0 once the device is lost, when nothing is written to it any more.
     fn wait_slot_out(&self) -> u32 {
+        let _at = self.places.enter(Place::SlotOut);
         loop {
             let seen = self.progress.epoch();
             if let Some(slot) = self.slots.lock().take_for_eviction() {

@@ -56,7 +56,6 @@ fn run(w: &World, flow: Flow, [x, y, z]: &mut [Known; 3]) {
             match w.host.load((at..at + 200).into()) {
                 Ok(bytes) => assert_eq!(bytes, [0; 200]),
                 Err(TouchError::Poisoned(_)) => {}
-                Err(error) => panic!("{error}"),
             }
         }
         Flow::Fault => {
@@ -64,11 +63,9 @@ fn run(w: &World, flow: Flow, [x, y, z]: &mut [Known; 3]) {
             match w.host.load((at..at + 300).into()) {
                 Ok(bytes) => assert_eq!(bytes, [2; 300]),
                 Err(TouchError::Poisoned(_)) => {}
-                Err(error) => panic!("{error}"),
             }
             match w.host.store(at + 300, &[2; 40]) {
                 Ok(()) | Err(TouchError::Poisoned(_)) => {}
-                Err(error) => panic!("{error}"),
             }
         }
         Flow::Launch => {

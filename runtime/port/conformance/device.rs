@@ -1,10 +1,11 @@
-//! The contract of Device: [`memory`], pieces and copies; [`order`], timelines; [`kernels`].
+//! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`].
 
+mod copies;
 mod kernels;
 mod memory;
 mod order;
 
-use super::{Outcome, PATIENCE, run_all};
+use super::{Case, PATIENCE, is_stopped, run_all};
 use crate::{
     BoundRange, Command, Device, Direction, Exec, RawBytes, Region, Role, Source, Submission, Target,
 };
@@ -20,59 +21,61 @@ pub struct DeviceUnderTest<D: Device> {
     /// The device.
     pub device: D,
     /// `for i in 0..count { words[i] ^= word }` over binding 0 as 32-bit words, with push constants `{ count: u32, word: u32 }`,
-    /// right for any number of groups of one dimension (a grid-stride loop). `None` skips the cases that launch.
-    pub xor: Option<Arc<D::Kernel>>,
-    /// Makes that many bytes of host memory that the device can import, zeroed and aligned; they may be leaked. `None` skips
-    /// the cases that import.
-    pub importable: Option<Box<dyn Fn(u64) -> RawBytes>>,
+    /// right for any number of groups of one dimension (a grid-stride loop).
+    pub xor: Arc<D::Kernel>,
+    /// Makes that many bytes of host memory that the device can import, if it imports, zeroed and aligned; they may be leaked.
+    pub importable: Box<dyn Fn(u64) -> RawBytes>,
 }
 
-/// Runs the suite; how many cases ran. Two implementations with equal profiles run equally many.
+/// How many cases [`run_device`] runs, whatever the profile.
+pub const DEVICE_CASES: usize = 30;
+
+/// Runs the suite; how many cases ran, which is [`DEVICE_CASES`].
 ///
 /// # Panics
 /// At the first broken promise.
 pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnderTest<D>) -> usize {
-    run_all(
-        "device",
-        &[
-            ("the profile is sound", memory::profile),
-            ("pieces come and go", memory::pieces),
-            ("buffers lie apart", memory::buffers),
-            ("staging slots are memory of their own", memory::slots),
-            ("an empty submission reaches its ticket", order::empty),
-            ("bytes go in and out by staging", memory::staging),
-            ("regions scatter and gather, up to the limit", memory::regions),
-            ("bytes go in and out by import", memory::import),
-            ("an import is live memory", memory::import_is_live),
-            ("a fill sets its words and nothing else", memory::fill),
-            ("a move carries many regions", memory::moves),
-            ("work on one timeline is in order", order::one_timeline),
-            ("a wait orders timelines", order::across_timelines),
-            ("every submission ends with a barrier", order::between_submissions),
-            ("completed reaches every ticket and never falls", order::completed),
-            ("wait ends at its timeout", order::wait_times_out),
-            ("wait ends when somebody submits", order::wait_sees_progress),
-            ("the CPU reads frames", memory::cpu_reads),
-            ("the CPU writes frames", memory::cpu_writes),
-            ("submissions keep what they name", kernels::keeps),
-            ("a kernel changes its binding", kernels::kernel),
-            ("a kernel sees copies before a barrier", kernels::kernel_after_copy),
-            ("a kernel stays inside its binding", kernels::kernel_bounds),
-            ("an empty argument is bound", kernels::null_binding),
-        ],
-        || Bench::new(exec.clone(), factory()),
-    )
+    let cases: [Case<Bench<X, D>>; DEVICE_CASES] = [
+        ("the profile is sound and does not change", memory::profile),
+        ("pieces come and go", memory::pieces),
+        ("a piece too long is refused, and nothing taken", memory::too_long),
+        ("buffers lie apart", memory::buffers),
+        ("staging slots are memory of their own", memory::slots),
+        ("there is no slot past the last", memory::no_such_slot),
+        ("bytes go in and out by staging", copies::staging),
+        ("copies use the slot they name", copies::named_slots),
+        ("regions scatter and gather, up to the limit", copies::regions),
+        ("bytes go in and out by import", copies::import),
+        ("what is copied in is live memory", copies::is_live),
+        ("a fill sets its words and nothing else", copies::fill),
+        ("a move carries many regions", copies::moves),
+        ("the CPU reads frames, or is refused", memory::cpu_reads),
+        ("the CPU writes frames, or is refused", memory::cpu_writes),
+        ("what the CPU wrote, kernels see", memory::cpu_writes_before_kernel),
+        ("an empty submission reaches its ticket", order::empty),
+        ("work on one timeline is in order", order::one_timeline),
+        ("a wait orders timelines", order::across_timelines),
+        ("every submission ends with a barrier", order::between_submissions),
+        ("completed reaches every ticket and never falls", order::completed),
+        ("wait ends at its timeout", order::wait_times_out),
+        ("wait ends when somebody submits", order::wait_sees_progress),
+        ("submissions keep what they name", kernels::keeps),
+        ("a kernel changes its binding", kernels::kernel),
+        ("a kernel sees copies before a barrier", kernels::kernel_after_copy),
+        ("a kernel stays inside its binding", kernels::kernel_bounds),
+        ("a kernel runs in as many groups as named", kernels::groups),
+        ("a kernel's time is told once it is over", kernels::elapsed),
+        ("an empty argument is bound", kernels::null_binding),
+    ];
+    run_all("device", &cases, || Bench::new(exec.clone(), factory()))
 }
-
-const NO_IMPORT: Outcome = Outcome::Skipped("this device imports nothing");
-const NO_KERNEL: Outcome = Outcome::Skipped("the factory gave no kernel");
 
 struct Bench<X: Exec, D: Device> {
     exec: X,
     geometry: Geometry,
     device: Arc<D>,
-    xor: Option<Arc<D::Kernel>>,
-    importable: Option<Box<dyn Fn(u64) -> RawBytes>>,
+    xor: Arc<D::Kernel>,
+    importable: Box<dyn Fn(u64) -> RawBytes>,
     last: Uses,
 }
 
@@ -145,7 +148,7 @@ impl<X: Exec, D: Device> Bench<X, D> {
 
     fn dispatch(&self, range: BoundRange<D>, words: u32, word: u32) -> Command<D> {
         Command::Dispatch {
-            kernel: Arc::clone(self.xor.as_ref().expect("checked by the case")),
+            kernel: Arc::clone(&self.xor),
             bindings: vec![range],
             push: [words.to_le_bytes(), word.to_le_bytes()].concat(),
             groups: [1, 1, 1],

@@ -1,35 +1,38 @@
 //! The contract of Exec.
 
-use super::{Outcome, Task, run_all};
+use super::{Case, Task, run_all};
 use crate::fake::memory::Bytes;
 use crate::{CopyJob, Exec, Mutex, Rank, Signal};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-/// Runs the suite; how many cases ran. Every case runs on every implementation.
+/// How many cases [`run_exec`] runs.
+pub const EXEC_CASES: usize = 11;
+
+/// Runs the suite; how many cases ran, which is [`EXEC_CASES`].
 ///
 /// # Panics
 /// At the first broken promise.
 pub fn run_exec<X: Exec>(exec: &X) -> usize {
-    run_all::<X>(
-        "exec",
-        &[
-            ("a lock excludes", excludes),
-            ("try_lock of a held lock is refused", try_lock),
-            ("locks nest in the order of ranks", nesting),
-            ("no wake-up is lost", ping_pong),
-            ("a notify between epoch and wait counts", notify_first),
-            ("one notify wakes every waiter", wakes_all),
-            ("a wait ends at its timeout", times_out),
-            ("time never goes back", monotonic),
-            ("copies are exact, small and large", copies),
-        ],
-        || exec.clone(),
-    )
+    let cases: [Case<X>; EXEC_CASES] = [
+        ("a lock excludes", excludes),
+        ("try_lock of a held lock is refused", try_lock),
+        ("locks nest in the order of ranks", nesting),
+        ("debug builds refuse the other order", misordered),
+        ("a lock outlives the panic of its holder", never_poisoned),
+        ("no wake-up is lost", ping_pong),
+        ("a notify between epoch and wait counts", notify_first),
+        ("one notify wakes every waiter", wakes_all),
+        ("a wait ends at its timeout", times_out),
+        ("time never goes back", monotonic),
+        ("copies are exact, small and large", copies),
+    ];
+    run_all("exec", &cases, || exec.clone())
 }
 
-fn excludes<X: Exec>(exec: X) -> Outcome {
+fn excludes<X: Exec>(exec: X) {
     const ROUNDS: u32 = 300;
     let count = Arc::new(exec.mutex(Rank::Block, 0_u32));
     let add = |n: u32| {
@@ -46,10 +49,9 @@ fn excludes<X: Exec>(exec: X) -> Outcome {
     let tasks: Vec<_> = (0..4).map(add).collect();
     tasks.into_iter().for_each(Task::join);
     assert_eq!(*count.lock(), 4 * ROUNDS);
-    Outcome::Ran
 }
 
-fn try_lock<X: Exec>(exec: X) -> Outcome {
+fn try_lock<X: Exec>(exec: X) {
     let lock = Arc::new(exec.mutex(Rank::Block, ()));
     let attempt = || {
         let lock = Arc::clone(&lock);
@@ -73,10 +75,9 @@ fn try_lock<X: Exec>(exec: X) -> Outcome {
     holder.join();
     assert!(refused, "try_lock took a held lock");
     assert!(attempt().join(), "try_lock refused a free lock");
-    Outcome::Ran
 }
 
-fn nesting<X: Exec>(exec: X) -> Outcome {
+fn nesting<X: Exec>(exec: X) {
     let ranks = [
         Rank::Admission,
         Rank::Space,
@@ -89,10 +90,35 @@ fn nesting<X: Exec>(exec: X) -> Outcome {
     ];
     let locks = ranks.map(|rank| exec.mutex(rank, ()));
     let _held: Vec<_> = locks.iter().map(Mutex::lock).collect();
-    Outcome::Ran
 }
 
-fn ping_pong<X: Exec>(exec: X) -> Outcome {
+fn misordered<X: Exec>(exec: X) {
+    let (outer, inner) = (exec.mutex(Rank::Space, ()), exec.mutex(Rank::Arena, ()));
+    let held = inner.lock();
+    let stopped = catch_unwind(AssertUnwindSafe(|| drop(outer.lock()))).is_err();
+    assert_eq!(stopped, cfg!(debug_assertions), "an outer lock under an inner one");
+    assert!(outer.try_lock().is_some(), "nobody waits in try_lock, so no order can be wrong");
+    drop(held);
+    drop(outer.lock());
+    drop(inner.lock());
+}
+
+fn never_poisoned<X: Exec>(exec: X) {
+    let lock = Arc::new(exec.mutex(Rank::Block, 1));
+    let theirs = Arc::clone(&lock);
+    // Unwinding, as after a panic, without its message.
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        *theirs.lock() += 1;
+        let _held = theirs.lock();
+        resume_unwind(Box::new(()));
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(*lock.lock(), 2);
+    let theirs = Arc::clone(&lock);
+    assert_eq!(Task::start(&exec, "other", move || *theirs.lock()).join(), 2);
+}
+
+fn ping_pong<X: Exec>(exec: X) {
     const ROUNDS: u32 = 300;
     let table = Arc::new((exec.mutex(Rank::Leaf, 0_u32), exec.signal()));
     let player = |parity: u32| {
@@ -116,20 +142,18 @@ fn ping_pong<X: Exec>(exec: X) -> Outcome {
     let players = [player(0), player(1)];
     players.into_iter().for_each(Task::join);
     assert_eq!(*table.0.lock(), 2 * ROUNDS);
-    Outcome::Ran
 }
 
-fn notify_first<X: Exec>(exec: X) -> Outcome {
+fn notify_first<X: Exec>(exec: X) {
     let signal = Arc::new(exec.signal());
     let theirs = Arc::clone(&signal);
     let seen = signal.epoch();
     signal.notify();
     assert_ne!(signal.epoch(), seen, "a notify starts a new epoch");
     Task::start(&exec, "late", move || theirs.wait(seen, None)).join();
-    Outcome::Ran
 }
 
-fn wakes_all<X: Exec>(exec: X) -> Outcome {
+fn wakes_all<X: Exec>(exec: X) {
     let shared = Arc::new((exec.mutex(Rank::Leaf, false), exec.signal()));
     let waiter = |n: u32| {
         let shared = Arc::clone(&shared);
@@ -148,10 +172,9 @@ fn wakes_all<X: Exec>(exec: X) -> Outcome {
     *shared.0.lock() = true;
     shared.1.notify();
     tasks.into_iter().for_each(Task::join);
-    Outcome::Ran
 }
 
-fn times_out<X: Exec>(exec: X) -> Outcome {
+fn times_out<X: Exec>(exec: X) {
     let theirs = exec.clone();
     let waited = Task::start(&exec, "waits", move || {
         let signal = theirs.signal();
@@ -161,10 +184,9 @@ fn times_out<X: Exec>(exec: X) -> Outcome {
     });
     // It may come back early, never so late that a deadline is missed by seconds.
     assert!(waited.join() < 5_000_000_000, "a wait of 30 ms took seconds");
-    Outcome::Ran
 }
 
-fn monotonic<X: Exec>(exec: X) -> Outcome {
+fn monotonic<X: Exec>(exec: X) {
     let last = Arc::new(exec.mutex(Rank::Leaf, 0_u64));
     let watch = |n: u32| {
         let (exec, last) = (exec.clone(), Arc::clone(&last));
@@ -180,10 +202,9 @@ fn monotonic<X: Exec>(exec: X) -> Outcome {
     };
     let tasks: Vec<_> = (0..3).map(watch).collect();
     tasks.into_iter().for_each(Task::join);
-    Outcome::Ran
 }
 
-fn copies<X: Exec>(exec: X) -> Outcome {
+fn copies<X: Exec>(exec: X) {
     const LARGE: usize = (4 << 20) + 4097;
     let pattern = |i: usize| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ (i >> 16) as u8;
     let (from, to) = (Bytes::new(LARGE as u64), Bytes::new(LARGE as u64));
@@ -202,5 +223,4 @@ fn copies<X: Exec>(exec: X) -> Outcome {
     let jobs: Vec<_> = (0..LARGE).step_by(65_536).map(|at| job(at, 65_536.min(LARGE - at))).collect();
     exec.copy(&jobs);
     assert!(to.raw().to_vec() == from.raw().to_vec(), "many copies differ");
-    Outcome::Ran
 }

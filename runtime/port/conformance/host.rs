@@ -1,13 +1,18 @@
 //! The contract of HostMemory and FaultSource.
 //!
-//! [`mapping`] is about what R allows, [`faults`] about who is parked and woken. Cases speak in *units*, one map granule each, so that they run at 4 KiB and at 2 MiB alike.
+//! [`mapping`] is about what R allows, [`poison`] about poison and holes, [`faults`] about who is parked and woken, [`messages`] about
+//! what is said of it. Cases speak in *units*, one map granule each, so that they run at 4 KiB and at 2 MiB alike. A host that parks
+//! nobody has R mapped always: its cases say so.
 
 mod faults;
 mod mapping;
+mod messages;
+mod poison;
 
-use super::{Outcome, PATIENCE, QUIET, Task, run_all};
+use super::{Case, PATIENCE, QUIET, Task, is_stopped, run_all};
 use crate::fake::FakeHost;
 use crate::{Access, Exec, Fault, FaultMode, FaultSource, HostMemory};
+use core::time::Duration;
 use std::sync::Arc;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
 
@@ -19,12 +24,10 @@ pub trait AppView: Send + Sync + 'static {
     /// Stores `value` at `offset` of the reservation; parked while R forbids it.
     fn store(&self, offset: u64, value: u8);
 
-    /// Whether a load at `offset` ends in SIGBUS; `None` where a view cannot find out and live. (On Linux a system call that reads
-    /// the byte says EFAULT.) Called for poisoned and for published pages only.
-    fn poisoned(&self, offset: u64) -> Option<bool> {
-        let _ = offset;
-        None
-    }
+    /// Whether a load at `offset` ends in SIGBUS, found out without dying of it. (On Linux a system call that reads the byte says
+    /// EFAULT; it is parked where system calls are.) Called for poisoned and for published pages, and for absent ones where the
+    /// host parks everybody.
+    fn poisoned(&self, offset: u64) -> bool;
 }
 
 impl<X: Exec> AppView for FakeHost<X> {
@@ -37,9 +40,9 @@ impl<X: Exec> AppView for FakeHost<X> {
         FakeHost::store(self, offset, &[value]).expect("a case touches pages that can be served");
     }
 
-    fn poisoned(&self, offset: u64) -> Option<bool> {
+    fn poisoned(&self, offset: u64) -> bool {
         let page = PageIndex(offset / u64::from(self.geometry().page_bytes));
-        Some(self.touch(page, false).is_err())
+        self.touch(page, false).is_err()
     }
 }
 
@@ -58,8 +61,11 @@ impl<H: HostMemory, F: FaultSource> HostUnderTest<H, F> {
     }
 }
 
-/// Runs the suite; how many cases ran. Two implementations with equal profiles run equally many. `exec` starts the application
-/// threads: for an engine that resolves faults in the faulting thread it must be one that blocks no signals (`FakeExec`).
+/// How many cases [`run_host`] runs, whatever the profile.
+pub const HOST_CASES: usize = 30;
+
+/// Runs the suite; how many cases ran, which is [`HOST_CASES`]. `exec` starts the application threads: for an engine that resolves
+/// faults in the faulting thread it must be one that blocks no signals (`FakeExec`).
 ///
 /// # Panics
 /// At the first broken promise.
@@ -67,33 +73,39 @@ pub fn run_host<X: Exec, H: HostMemory, F: FaultSource>(
     exec: &X,
     factory: &dyn Fn() -> HostUnderTest<H, F>,
 ) -> usize {
-    run_all(
-        "host",
-        &[
-            ("the profile is sound", mapping::profile),
-            ("A is zeros, then what was written", mapping::alias),
-            ("populate keeps bytes and gives zeros", mapping::populate),
-            ("a read-only page loads, a store faults", mapping::read_only),
-            ("a read-write page loads and stores", mapping::read_write),
-            ("stores through R are in A after revoke", mapping::revoke),
-            ("protect stops stores, not loads", mapping::protect),
-            ("protect leaves absent pages absent", mapping::protect_absent),
-            ("read-only to read-write wakes the writer", faults::upgrade),
-            ("publish over published wakes and keeps bytes", mapping::publish_again),
-            ("a page dropped behind us is published again", faults::dropped),
-            ("one publish wakes every thread on the page", faults::many_parked),
-            ("one publish serves a partly present run", mapping::partly_present),
-            ("a parked load sees what was copied in", faults::copied_before_publish),
-            ("punch gives zeros and forgets protection", mapping::punch),
-            ("poison ends touches, punch ends poison", mapping::poison),
-            ("next ends at its timeout", faults::next_times_out),
-            ("interrupt ends every next", faults::interrupt),
-            ("several readers share the messages", faults::readers),
-            ("answers to faults that are over do no harm", faults::spurious),
-            ("no store is lost to a revoke", faults::no_lost_store),
-        ],
-        || Stage { exec: exec.clone(), it: factory() },
-    )
+    let cases: [Case<Stage<X, H, F>>; HOST_CASES] = [
+        ("the profile is sound and does not change", mapping::profile),
+        ("A is zeros, then what was written", mapping::alias),
+        ("A ends with the reservation", mapping::alias_end),
+        ("populate keeps bytes and gives zeros", mapping::populate),
+        ("a read-only page loads, a store faults", mapping::read_only),
+        ("a read-write page loads and stores", mapping::read_write),
+        ("stores through R are in A after revoke", mapping::revoke),
+        ("revoke takes its run and nothing beside it", mapping::revoke_run),
+        ("protect stops stores, not loads", mapping::protect),
+        ("protect leaves absent pages absent", mapping::protect_absent),
+        ("publish over published wakes and keeps bytes", mapping::publish_again),
+        ("one publish serves a partly present run", mapping::partly_present),
+        ("punch gives zeros and forgets protection", poison::punch),
+        ("poison ends touches, punch ends poison", poison::poison),
+        ("poison upon poison is no error", poison::poison_again),
+        ("poison ends with revoke and publish", poison::revoke_ends_poison),
+        ("publish over poison shows the page or fails", poison::publish_over_poison),
+        ("poison ends a touch that is parked", poison::poison_parked),
+        ("read-only to read-write wakes the writer", faults::upgrade),
+        ("a page dropped behind us is published again", faults::dropped),
+        ("one publish wakes every thread on the page", faults::many_parked),
+        ("a parked load sees what was copied in", faults::copied_before_publish),
+        ("answers to faults that are over do no harm", faults::spurious),
+        ("no store is lost to a revoke", faults::no_lost_store),
+        ("no store passes a protected page", faults::no_store_while_protected),
+        ("next ends at its timeout", messages::next_times_out),
+        ("next appends, sixteen at most", messages::sixteen),
+        ("a message names the page and the access", messages::names),
+        ("interrupt ends every next", messages::interrupt),
+        ("several readers share the messages", messages::readers),
+    ];
+    run_all("host", &cases, || Stage { exec: exec.clone(), it: factory() })
 }
 
 struct Stage<X, H, F> {
@@ -145,6 +157,10 @@ impl<X: Exec, H: HostMemory, F: FaultSource> Stage<X, H, F> {
         Task::start(&self.exec, "store", move || view.store(offset, value))
     }
 
+    fn poisoned(&self, offset: u64) -> bool {
+        self.it.view.poisoned(offset)
+    }
+
     /// The next message about `run`. Others are repetitions of what a case has answered, and dropped.
     fn fault(&self, run: PageRun) -> Fault {
         let end = self.exec.now() + PATIENCE.as_nanos() as u64;
@@ -159,12 +175,27 @@ impl<X: Exec, H: HostMemory, F: FaultSource> Stage<X, H, F> {
         panic!("no message for a touch of {run:?} within {PATIENCE:?}");
     }
 
+    /// Nobody is or was parked without an answer.
+    fn no_message(&self) {
+        let mut faults = Vec::new();
+        self.it.faults.next(&mut faults, Some(QUIET)).expect("next");
+        self.it.faults.next(&mut faults, Some(Duration::ZERO)).expect("next");
+        assert_eq!(faults, [], "messages about touches that nobody made, or that needed no answer");
+    }
+
     fn parks(&self) -> bool {
         self.host().profile().faults != FaultMode::Declared
     }
-}
 
-/// Why a case cannot run here.
-const NO_PARKING: Outcome = Outcome::Skipped("this host parks nobody");
-const NO_READ_ONLY: Outcome = Outcome::Skipped("this host cannot publish read-only");
-const NO_PROTECT: Outcome = Outcome::Skipped("this host cannot protect");
+    /// Publishing `run` read-only is refused, and changes nothing.
+    fn read_only_is_refused(&self, run: PageRun) {
+        let refused = is_stopped(|| self.host().publish(run, Access::ReadOnly));
+        assert!(refused, "published read-only, though the profile says that it cannot be");
+    }
+
+    /// Protecting `run` is refused, and changes nothing.
+    fn protect_is_refused(&self, run: PageRun) {
+        let refused = is_stopped(|| self.host().protect(run));
+        assert!(refused, "protected, though the profile says that it cannot be");
+    }
+}

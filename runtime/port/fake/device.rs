@@ -1,5 +1,9 @@
 //! FakeDevice: device memory as plain allocations, timelines as counters, kernels as closures.
 
+mod control;
+
+pub use control::DeviceCalls;
+
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
@@ -10,29 +14,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, Timeline};
 use vkhmm_core::uses::Uses;
-
-/// How often each call was made, and what the submissions held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceCalls {
-    /// `grow`
-    pub grow: u64,
-    /// `buffer`
-    pub buffer: u64,
-    /// `import`
-    pub import: u64,
-    /// `submit`
-    pub submit: u64,
-    /// `read_frames` and `write_frames`
-    pub frames: u64,
-    /// Bytes copied in, by submissions.
-    pub bytes_in: u64,
-    /// Bytes copied out, by submissions.
-    pub bytes_out: u64,
-    /// Barriers in submissions.
-    pub barriers: u64,
-    /// Kernels in submissions.
-    pub dispatches: u64,
-}
 
 /// What a fake kernel does: its bindings in order (empty ones have no bytes), its push constants, its groups.
 type Body = dyn Fn(&[RawBytes], &[u8], [u32; 3]) + Send + Sync;
@@ -73,7 +54,15 @@ pub(super) struct State {
     pub(super) closed: bool,
     calls: DeviceCalls,
     fail_in: u64,
+    /// What it says; `None`: what such a call usually fails with.
+    fail_error: Option<DeviceError>,
+    /// Calls that failed because they were told to.
+    failed: Vec<&'static str>,
     lose_in: u64,
+    /// Looks at the counters until one fails, and what it says then.
+    look_fails: Option<(u64, DeviceError)>,
+    /// No submission ends before.
+    pub(super) stalled_until: u64,
 }
 
 pub(super) struct Shared<X: Exec> {
@@ -138,7 +127,11 @@ impl<X: Exec> FakeDevice<X> {
             closed: false,
             calls: DeviceCalls::default(),
             fail_in: 0,
+            fail_error: None,
+            failed: Vec::new(),
             lose_in: 0,
+            look_fails: None,
+            stalled_until: 0,
         };
         let ring = || (0..options.staging_slots).map(|_| Bytes::new(geometry.block_bytes())).collect();
         let slots = [ring(), ring()];
@@ -155,33 +148,6 @@ impl<X: Exec> FakeDevice<X> {
 
     fn shared(&self) -> &Arc<Shared<X>> {
         &self.handle.0
-    }
-
-    /// How often each call was made so far.
-    pub fn calls(&self) -> DeviceCalls {
-        locked(&self.shared().state).calls
-    }
-
-    /// Frames that are in pieces right now.
-    pub fn frames(&self) -> u32 {
-        locked(&self.shared().state).pieces.values().map(|p| p.count).sum()
-    }
-
-    /// Lets the `n`-th fallible call from now (grow, buffer, import, submit, read or write of frames) fail with nothing done
-    /// (1: the next one). Zero: none.
-    pub fn fail_call(&self, n: u64) {
-        locked(&self.shared().state).fail_in = n;
-    }
-
-    /// Loses the device at the `n`-th such call from now.
-    pub fn lose_at_call(&self, n: u64) {
-        locked(&self.shared().state).lose_in = n;
-    }
-
-    /// Loses the device now: what is running stops, counters stand still, every call fails.
-    pub fn lose(&self) {
-        locked(&self.shared().state).lost = true;
-        self.shared().changed.notify();
     }
 }
 
@@ -214,10 +180,12 @@ impl<X: Exec> Shared<X> {
         if state.fail_in > 0 {
             state.fail_in -= 1;
             if state.fail_in == 0 {
-                return Err(match operation {
+                state.failed.push(operation);
+                let usual = match operation {
                     "grow" => DeviceError::OutOfDeviceMemory { operation, bytes },
                     _ => DeviceError::Refused { operation, message: "told to fail".to_owned() },
-                });
+                };
+                return Err(state.fail_error.take().unwrap_or(usual));
             }
         }
         f(&mut state)
@@ -225,6 +193,23 @@ impl<X: Exec> Shared<X> {
 }
 
 impl State {
+    /// A look at the counters.
+    fn look(&mut self, operation: &'static str) -> Result<(), DeviceError> {
+        if self.lost {
+            return Err(DeviceError::Lost { operation });
+        }
+        if let Some((left, error)) = &mut self.look_fails {
+            *left -= 1;
+            if *left == 0 {
+                let error = error.clone();
+                self.look_fails = None;
+                self.failed.push(operation);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// The device bytes at `offset`, with what keeps them.
     ///
     /// # Panics
@@ -341,12 +326,14 @@ impl<X: Exec> Device for FakeDevice<X> {
     }
 
     fn completed(&self) -> Result<Uses, DeviceError> {
-        let state = locked(&self.shared().state);
-        if state.lost { Err(DeviceError::Lost { operation: "completed" }) } else { Ok(state.completed) }
+        let mut state = locked(&self.shared().state);
+        state.look("completed")?;
+        Ok(state.completed)
     }
 
     fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
         let shared = self.shared();
+        locked(&shared.state).look("wait")?;
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         let end = shared.exec.now().saturating_add(timeout_ns);
         loop {

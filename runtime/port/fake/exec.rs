@@ -44,6 +44,11 @@ impl HeldRank {
     pub fn any() -> bool {
         HELD.with_borrow(|held| !held.is_empty())
     }
+
+    /// Exchanges all marks of this thread with `marks`: for a scheduler that runs several threads of a world on one of the system.
+    pub fn exchange(marks: &mut Vec<Rank>) {
+        HELD.with_borrow_mut(|held| core::mem::swap(held, marks));
+    }
 }
 
 impl Drop for HeldRank {

@@ -1,9 +1,14 @@
 //! FakeHost: the reservation as one allocation and a page table.
 
+mod control;
+mod options;
+
+pub use options::{FakeHostOptions, Mapping, Weakened, Weakening};
+
 use super::memory::Bytes;
-use super::{FakeExec, FakeFaults, FakeImports, Watch, locked};
+use super::{FakeExec, FakeFaults, locked};
 use crate::host::Errno;
-use crate::{Access, Exec, Fault, FaultMode, HostError, HostMemory, HostProfile, RawBytes, Signal};
+use crate::{Access, Exec, Fault, HostError, HostMemory, HostProfile, RawBytes, Signal};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
@@ -14,53 +19,6 @@ const EFAULT: i32 = 14;
 const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const EOPNOTSUPP: i32 = 95;
-
-/// What a [`FakeHost`] is like.
-#[derive(Clone)]
-pub struct FakeHostOptions {
-    /// Who can be parked. In `Declared` nobody is: a touch of an absent page is an error.
-    pub faults: FaultMode,
-    /// Pages of one map granule.
-    pub granule_pages: u32,
-    /// Whether pages can be published read-only.
-    pub publish_read_only: bool,
-    /// Whether mapped pages can be made read-only.
-    pub protect: bool,
-    /// Most pages that may be populated at once; more is `OutOfMemory`.
-    pub populated_pages_max: u64,
-    /// The imports of the device that works on this memory.
-    pub imports: FakeImports,
-    /// Is told of every call.
-    pub watch: Option<Watch>,
-}
-
-impl Default for FakeHostOptions {
-    /// The best engine: one-page granule, everything supported, no limit.
-    fn default() -> Self {
-        Self {
-            faults: FaultMode::Full,
-            granule_pages: 1,
-            publish_read_only: true,
-            protect: true,
-            populated_pages_max: u64::MAX,
-            imports: FakeImports::default(),
-            watch: None,
-        }
-    }
-}
-
-/// What R allows on a page of a [`FakeHost`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mapping {
-    /// A touch parks.
-    Absent,
-    /// Loads.
-    ReadOnly,
-    /// Loads and stores.
-    ReadWrite,
-    /// A touch fails.
-    Poisoned,
-}
 
 /// How often each call was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +54,15 @@ pub(super) struct State {
     pub(super) populated: u64,
     pub(super) calls: HostCalls,
     /// The n-th fallible call from now fails; zero: none.
-    pub(super) fail_in: u64,
+    fail_in: u64,
+    /// What it says; `None`: what such a call usually fails with.
+    fail_errno: Option<Errno>,
+    /// Calls that failed because they were told to.
+    failed: Vec<&'static str>,
+    /// Messages that are kept back.
+    pub(super) held: Option<Vec<Fault>>,
+    /// Every message comes twice.
+    pub(super) doubled: bool,
 }
 
 pub(super) struct Shared<X: Exec> {
@@ -151,6 +117,10 @@ impl<X: Exec> FakeHost<X> {
             populated: 0,
             calls: HostCalls::default(),
             fail_in: 0,
+            fail_errno: None,
+            failed: Vec::new(),
+            held: None,
+            doubled: false,
         };
         let (woken, queued) = (exec.signal(), exec.signal());
         let bytes = Bytes::new(profile.reservation_bytes);
@@ -166,42 +136,6 @@ impl<X: Exec> FakeHost<X> {
     /// How it is cut.
     pub fn geometry(&self) -> Geometry {
         self.shared.geometry
-    }
-
-    /// How often each call was made so far.
-    pub fn calls(&self) -> HostCalls {
-        locked(&self.shared.state).calls
-    }
-
-    /// Lets the `n`-th call of populate, revoke, protect, publish, poison or punch from now fail (1: the next one). Zero: none.
-    pub fn fail_call(&self, n: u64) {
-        locked(&self.shared.state).fail_in = n;
-    }
-
-    /// What R allows on `page` right now.
-    pub fn mapping(&self, page: PageIndex) -> Mapping {
-        locked(&self.shared.state).pages[page.0 as usize].mapping
-    }
-
-    /// Whether `page` has a host page right now.
-    pub fn populated(&self, page: PageIndex) -> bool {
-        locked(&self.shared.state).pages[page.0 as usize].populated
-    }
-
-    /// How many pages have a host page right now.
-    pub fn populated_pages(&self) -> u64 {
-        locked(&self.shared.state).populated
-    }
-
-    /// Makes `page` absent in R and wakes nobody, as the kernel may at any time (reclaim, splitting of huge pages).
-    pub fn zap(&self, page: PageIndex) {
-        locked(&self.shared.state).pages[page.0 as usize].mapping = Mapping::Absent;
-    }
-
-    /// Queues a message that no thread stands behind: a spurious or doubled fault.
-    pub fn inject(&self, fault: Fault) {
-        locked(&self.shared.state).faults.push_back(fault);
-        self.shared.queued.notify();
     }
 }
 
@@ -227,34 +161,58 @@ impl<X: Exec> Shared<X> {
             bytes.end <= self.profile.reservation_bytes,
             "{operation} of {run:?} ends past the reservation"
         );
-        let mut state = locked(&self.state);
+        let mut guard = locked(&self.state);
+        let state = &mut *guard;
         *count(&mut state.calls) += 1;
-        let refused = |errno| HostError::Refused {
-            operation,
-            offset: bytes.start,
-            bytes: bytes.len(),
-            source: Errno(errno),
+        let failure = |errno| match errno {
+            ENOMEM => HostError::OutOfMemory { operation, bytes: bytes.len(), source: Errno(errno) },
+            _ => HostError::Refused {
+                operation,
+                offset: bytes.start,
+                bytes: bytes.len(),
+                source: Errno(errno),
+            },
         };
         if state.fail_in > 0 {
             state.fail_in -= 1;
             if state.fail_in == 0 {
-                let out_of_memory =
-                    HostError::OutOfMemory { operation, bytes: bytes.len(), source: Errno(ENOMEM) };
-                return Err(if operation == "populate" { out_of_memory } else { refused(EIO) });
+                state.failed.push(operation);
+                let usual = if operation == "populate" { ENOMEM } else { EIO };
+                return Err(failure(state.fail_errno.map_or(usual, |errno| errno.0)));
             }
         }
         let unit = u64::from(self.options.granule_pages);
         if granule && (run.first.0 % unit != 0 || u64::from(run.count) % unit != 0) {
-            return Err(refused(EINVAL));
+            return Err(failure(EINVAL));
         }
-        f(&mut state).map_err(|errno| match errno {
-            ENOMEM => HostError::OutOfMemory { operation, bytes: bytes.len(), source: Errno(errno) },
-            _ => refused(errno),
-        })
+        let before: Option<Vec<Mapping>> =
+            self.options.weakened.as_ref().map(|_| state.run(run).iter().map(|p| p.mapping).collect());
+        f(state).map_err(failure)?;
+        if let (Some(weakened), Some(before)) = (&self.options.weakened, before) {
+            let after: Vec<Mapping> = state.run(run).iter().map(|p| p.mapping).collect();
+            drop(guard);
+            for (i, (from, to)) in before.into_iter().zip(after).enumerate() {
+                if to.rights() < from.rights() {
+                    weakened(Weakening { operation, page: PageIndex(run.first.0 + i as u64), from, to });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 impl State {
+    /// A message, on its way or kept back.
+    pub(super) fn queue(&mut self, fault: Fault) {
+        let copies = if self.doubled { 2 } else { 1 };
+        for _ in 0..copies {
+            match &mut self.held {
+                Some(held) => held.push(fault),
+                None => self.faults.push_back(fault),
+            }
+        }
+    }
+
     fn run(&mut self, run: PageRun) -> &mut [Page] {
         &mut self.pages[run.first.0 as usize..run.end().0 as usize]
     }

@@ -30,6 +30,8 @@ pub struct FakeDeviceOptions {
     pub inline_copy_bytes: u64,
     /// How long every submission takes, so that completion lags behind.
     pub delay: Duration,
+    /// Between two barriers the last command comes first: a device may take them in any order.
+    pub reversed: bool,
     /// Is told of every call, except `completed`, `wait` and plain getters.
     pub watch: Option<Watch>,
 }
@@ -47,6 +49,7 @@ impl Default for FakeDeviceOptions {
             regions_max: 256,
             inline_copy_bytes: 0,
             delay: Duration::ZERO,
+            reversed: false,
             watch: None,
         }
     }

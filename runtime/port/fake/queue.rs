@@ -72,10 +72,11 @@ fn next<X: Exec>(shared: &Shared<X>, timeline: Timeline) -> Option<Job> {
 /// Whether the device lived to the end of it.
 fn perform<X: Exec>(shared: &Shared<X>, job: &Job) -> bool {
     let lost = || locked(&shared.state).lost;
-    let end = shared.exec.now() + shared.options.delay.as_nanos() as u64;
+    let earliest = shared.exec.now() + shared.options.delay.as_nanos() as u64;
     loop {
         let epoch = shared.changed.epoch();
         let now = shared.exec.now();
+        let end = earliest.max(locked(&shared.state).stalled_until);
         if now >= end || lost() {
             break;
         }

@@ -76,6 +76,13 @@ pub(super) fn resolve<X: Exec>(
         span
     };
     let (mut steps, mut tally, mut hazards) = (Vec::new(), Tally::default(), Hazards::default());
+    // Where the steps since the last barrier begin.
+    let mut since = 0;
+    let turn = |steps: &mut [Step]| {
+        if shared.options.reversed {
+            steps.reverse();
+        }
+    };
     let count = |regions: &[Region]| {
         let max = shared.options.regions_max as usize;
         assert!(
@@ -145,6 +152,8 @@ pub(super) fn resolve<X: Exec>(
             Command::Barrier => {
                 tally.barriers += 1;
                 hazards = Hazards::default();
+                turn(&mut steps[since..]);
+                since = steps.len();
             }
             Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } => {
                 tally.dispatches += 1;
@@ -156,6 +165,7 @@ pub(super) fn resolve<X: Exec>(
             }
         }
     }
+    turn(&mut steps[since..]);
     (steps, pieces, tally)
 }
 

@@ -1,12 +1,12 @@
 //! The switches and the strictness of the fakes; what they share with the real ports is in `conformance`.
 
 use super::*;
-use crate::host::{Access, FaultMode, HostError, HostMemory};
-use crate::{Command, Device, DeviceError, Region, Role, Source, Submission};
+use crate::host::{Access, Errno, FaultMode, HostError, HostMemory};
+use crate::{Command, Device, DeviceError, Fault, FaultSource, Region, Role, Source, Submission};
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use vkhmm_core::pagemap::MemoryKind;
-use vkhmm_core::units::{FrameIndex, Geometry, PageIndex, PageRun, Ticket};
+use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, PageIndex, PageRun, Ticket};
 use vkhmm_core::uses::Uses;
 
 const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -62,7 +62,10 @@ fn touches_that_cannot_succeed_are_errors() {
         1,
         FakeHostOptions { faults: FaultMode::Declared, ..FakeHostOptions::default() },
     );
-    assert_eq!(host.touch(PageIndex(2), false), Err(TouchError::Forbidden(PageIndex(2))));
+    // Nobody is parked there, so only poison can stop a touch.
+    assert_eq!(host.touch(PageIndex(2), false), Ok(()));
+    host.poison(run(2, 1)).unwrap();
+    assert_eq!(host.touch(PageIndex(2), false), Err(TouchError::Poisoned(PageIndex(2))));
     let host = FakeHost::new(SMALL, 1, FakeHostOptions::default());
     host.poison(run(2, 1)).unwrap();
     assert_eq!(host.store(2 * 16, &[1]), Err(TouchError::Poisoned(PageIndex(2))));
@@ -164,4 +167,92 @@ fn the_lock_order_is_checked() {
     refused("lock order", || drop(outer.lock()));
     drop(held);
     drop(outer.lock());
+}
+
+#[test]
+fn a_call_fails_as_it_is_told() {
+    let host = FakeHost::new(SMALL, 2, FakeHostOptions::default());
+    host.fail_call_with(1, Errno(11));
+    assert!(matches!(host.revoke(run(0, 1)), Err(HostError::Refused { source: Errno(11), .. })));
+    host.fail_call_with(1, Errno(12));
+    assert!(matches!(host.publish(run(0, 1), Access::ReadOnly), Err(HostError::OutOfMemory { .. })));
+    assert_eq!(host.told_to_fail(), ["revoke", "publish read-only"]);
+    let device = FakeDevice::new(SMALL, FakeDeviceOptions::default());
+    device.fail_call_with(2, DeviceError::OutOfHostMemory { operation: "told" });
+    device.grow(FrameIndex(0), 1).unwrap();
+    assert!(matches!(device.grow(FrameIndex(1), 1), Err(DeviceError::OutOfHostMemory { .. })));
+    assert_eq!(device.told_to_fail(), ["grow"]);
+}
+
+#[test]
+fn whatever_weakens_a_mapping_is_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    let weakened: Weakened = Arc::new(move |w| locked(&sink).push((w.operation, w.page.0, w.from, w.to)));
+    let host =
+        FakeHost::new(SMALL, 2, FakeHostOptions { weakened: Some(weakened), ..FakeHostOptions::default() });
+    host.populate(run(0, 4)).unwrap();
+    host.publish(run(0, 3), Access::ReadWrite).unwrap();
+    host.protect(run(1, 3)).unwrap();
+    host.publish(run(0, 1), Access::ReadOnly).unwrap();
+    host.revoke(run(2, 2)).unwrap();
+    host.poison(run(3, 1)).unwrap();
+    host.punch(run(0, 4)).unwrap();
+    let (ro, rw, none) = (Mapping::ReadOnly, Mapping::ReadWrite, Mapping::Absent);
+    let wanted = [
+        ("protect", 1, rw, ro),
+        ("protect", 2, rw, ro),
+        ("publish read-only", 0, rw, ro),
+        ("revoke", 2, ro, none),
+        ("punch", 0, ro, none),
+        ("punch", 1, ro, none),
+    ];
+    assert_eq!(*locked(&told), wanted);
+}
+
+#[test]
+fn messages_are_doubled_and_kept_back() {
+    let host = FakeHost::new(SMALL, 2, FakeHostOptions::default());
+    let faults = host.faults();
+    let now = || {
+        let mut got = Vec::new();
+        faults.next(&mut got, Some(Duration::ZERO)).unwrap();
+        got.iter().map(|fault: &Fault| fault.page.0).collect::<Vec<_>>()
+    };
+    let message = |page| host.inject(Fault { page: PageIndex(page), write: false });
+    host.double_faults(true);
+    message(1);
+    host.double_faults(false);
+    assert_eq!(now(), [1, 1]);
+    host.hold_faults(true);
+    message(2);
+    message(3);
+    assert_eq!(now(), []);
+    host.hold_faults(false);
+    assert_eq!(now(), [3, 2], "the latest first");
+}
+
+#[test]
+fn between_barriers_the_last_command_comes_first_if_so_told() {
+    let device = FakeDevice::new(SMALL, FakeDeviceOptions { reversed: true, ..FakeDeviceOptions::default() });
+    device.grow(FrameIndex(0), 1).unwrap();
+    let buffer = Arc::new(device.buffer(FrameRun { first: FrameIndex(0), count: 1 }).unwrap());
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |n: u8| {
+        let order = Arc::clone(&order);
+        Command::Dispatch {
+            kernel: Arc::new(FakeKernel::new(move |_, _, _| locked(&order).push(n))),
+            bindings: vec![crate::BoundRange { buffer: Some(Arc::clone(&buffer)), offset: 0, bytes: 4 }],
+            push: Vec::new(),
+            groups: [1; 3],
+            elapsed_ns: Arc::default(),
+        }
+    };
+    device.stall(Duration::from_millis(2));
+    let commands = vec![note(1), note(2), Command::Barrier, note(3), note(4)];
+    let start = std::time::Instant::now();
+    device.submit(Role::Compute, submission(&device, 1, commands)).unwrap();
+    device.wait(&Uses::NONE, Duration::from_secs(10)).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(1), "the device stalled");
+    assert_eq!(*locked(&order), [2, 1, 4, 3]);
 }

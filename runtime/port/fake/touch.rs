@@ -13,16 +13,13 @@ pub enum TouchError {
     /// On real memory: SIGBUS.
     #[error("page {} is poisoned", .0.0)]
     Poisoned(PageIndex),
-    /// Nobody can be parked here (`Declared`), and the page was not brought home.
-    #[error("page {} is not mapped for this access, and this host cannot park the thread", .0.0)]
-    Forbidden(PageIndex),
 }
 
 impl<X: Exec> FakeHost<X> {
     /// Touches `page` as an application thread: returns when R allows the access, and is parked until then.
     ///
     /// # Errors
-    /// The page is poisoned, or this host parks nobody.
+    /// The page is poisoned.
     pub fn touch(&self, page: PageIndex, write: bool) -> Result<(), TouchError> {
         self.shared.access(page, write, || ())
     }
@@ -79,14 +76,15 @@ impl<X: Exec> Shared<X> {
                 Mapping::Poisoned => return Err(TouchError::Poisoned(page)),
                 Mapping::ReadOnly | Mapping::Absent => {}
             }
+            // Where nobody can be parked, R is mapped always.
             if self.profile.faults == FaultMode::Declared {
-                return Err(TouchError::Forbidden(page));
+                return Ok(f());
             }
             // One message for each time the thread parks; it parks anew only after it was woken for nothing.
             let parks = parked_since != Some(wakes);
             if parks {
                 parked_since = Some(wakes);
-                state.faults.push_back(Fault { page, write });
+                state.queue(Fault { page, write });
                 state.calls.faults += 1;
             }
             drop(state);

@@ -1,9 +1,15 @@
-//! The simulated ports keep the contracts of `port`, under many schedules.
+//! The simulated ports keep the contracts of `port`, under many schedules and in every profile.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::sync::Arc;
+use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
-use vkhmm_port::conformance::{DeviceUnderTest, HostUnderTest, run_device, run_exec, run_host};
-use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions};
+use vkhmm_port::conformance::{
+    DEVICE_CASES, DeviceUnderTest, EXEC_CASES, HOST_CASES, HostUnderTest, run_device, run_exec, run_host,
+};
+use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeKernel};
+use vkhmm_port::{FaultMode, HostMemory};
 use vkhmm_sim::{device, host, run};
 
 const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -11,37 +17,72 @@ const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_b
 #[test]
 fn exec() {
     for seed in 0..20 {
-        run(seed, |exec| assert_eq!(run_exec(exec), 9)).expect_success();
+        run(seed, |exec| assert_eq!(run_exec(exec), EXEC_CASES)).expect_success();
     }
 }
 
 #[test]
 fn host_memory() {
-    for seed in 0..20 {
-        let cases = |exec: &vkhmm_sim::SimExec| {
-            run_host(exec, &|| {
-                let host = host(exec, SMALL, 16, FakeHostOptions::default());
-                HostUnderTest::new(SMALL, host.clone(), host.faults(), host)
-            })
+    let modes = [FaultMode::Full, FaultMode::UserOnly, FaultMode::Declared];
+    for seed in 0..24 {
+        let options = FakeHostOptions {
+            faults: modes[seed as usize % 3],
+            publish_read_only: seed % 4 != 1,
+            protect: seed % 4 != 2,
+            granule_pages: 1 << (seed % 2),
+            ..FakeHostOptions::default()
         };
-        run(seed, move |exec| assert_eq!(cases(exec), 21)).expect_success();
+        run(seed, move |exec| {
+            let ran = run_host(exec, &|| {
+                let host = host(exec, SMALL, 16, options.clone());
+                HostUnderTest::new(SMALL, host.clone(), host.faults(), host)
+            });
+            assert_eq!(ran, HOST_CASES);
+        })
+        .expect_success();
     }
 }
 
 #[test]
 fn devices() {
-    for seed in 0..20 {
-        let options =
-            FakeDeviceOptions { delay: Duration::from_micros(seed * 10), ..FakeDeviceOptions::default() };
+    for seed in 0..24 {
+        let whole = FakeDeviceOptions::default();
+        let options = FakeDeviceOptions {
+            kind: MemoryKind::ALL[seed as usize % 4],
+            import: whole.import.clone().filter(|_| seed % 8 < 5),
+            timelines: if seed % 3 == 1 { 1 } else { 3 },
+            piece_frames_max: 64,
+            delay: Duration::from_micros(seed * 10),
+            ..whole
+        };
         run(seed, move |exec| {
-            let ran = run_device(exec, &|| DeviceUnderTest {
-                geometry: SMALL,
-                device: device(exec, SMALL, options.clone()),
-                xor: None,
-                importable: None,
+            let ran = run_device(exec, &|| {
+                let memory = host(exec, SMALL, 32, FakeHostOptions::default());
+                let next = AtomicU64::new(0);
+                DeviceUnderTest {
+                    geometry: SMALL,
+                    device: device(exec, SMALL, options.clone()),
+                    xor: Arc::new(xor()),
+                    importable: Box::new(move |bytes| {
+                        let start = next.fetch_add(bytes, Ordering::Relaxed);
+                        memory.alias((start..start + bytes).into())
+                    }),
+                }
             });
-            assert_eq!(ran, 15);
+            assert_eq!(ran, DEVICE_CASES);
         })
         .expect_success();
     }
+}
+
+/// 32-bit words xor a number, as the suite asks for.
+fn xor() -> FakeKernel {
+    FakeKernel::new(|bindings, push, _groups| {
+        let number = |at: usize| u32::from_le_bytes(push[at..at + 4].try_into().expect("four bytes"));
+        for i in 0..number(0) as usize {
+            let word = bindings[0].slice(4 * i, 4);
+            let old = u32::from_le_bytes(word.to_vec().try_into().expect("four bytes"));
+            word.write(&(old ^ number(4)).to_le_bytes());
+        }
+    })
 }

@@ -1,8 +1,9 @@
 //! The device suite of `port` is worth something: each of these broken devices is caught by it.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
+use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::conformance::{DeviceUnderTest, run_device};
@@ -30,11 +31,27 @@ enum Mistake {
     WaitNeverEnds,
     SameAddress,
     ShrinkNothing,
+    ProfileChanges,
+    GrowsBeyondItsPieces,
+    GrowTakesThoughRefused,
+    OneSlotTooMany,
+    SlotZeroAlways,
+    ImportsThoughItSaysNo,
+    ReadsThoughItSaysNo,
+    WritesThoughItSaysNo,
+    CpuWritesLandNowhere,
+    CpuWritesBesideItsPlace,
+    NoBindQueue,
+    GroupsBreakIt,
+    TimeIsNonsense,
 }
 
 struct Broken {
     device: SimDevice,
     mistake: Mistake,
+    /// What it says it is.
+    profile: DeviceProfile,
+    grown: AtomicBool,
 }
 
 impl Broken {
@@ -50,6 +67,7 @@ impl Broken {
             Command::CopyIn { source, regions } => {
                 let source = match source {
                     Source::Import(import) => Source::Import(import),
+                    Source::Slot(_) if self.mistake == Mistake::SlotZeroAlways => Source::Slot(0),
                     Source::Slot(slot) => Source::Slot(slot),
                 };
                 Command::CopyIn { source, regions: self.regions(regions) }
@@ -76,14 +94,22 @@ impl Broken {
                 Command::Fill { device_offset, bytes, word }
             }
             Command::Barrier => Command::Barrier,
-            Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } => {
+            Command::Dispatch { kernel, bindings, mut push, groups, elapsed_ns } => {
                 let from_zero = self.mistake == Mistake::KernelAtOffsetZero;
                 let bound = |b: BoundRange<Self>| BoundRange {
                     buffer: b.buffer,
                     offset: if from_zero { 0 } else { b.offset },
                     bytes: b.bytes,
                 };
-                let bindings = bindings.into_iter().map(bound).collect();
+                let bindings: Vec<_> = bindings.into_iter().map(bound).collect();
+                if self.mistake == Mistake::GroupsBreakIt && groups[0] > 1 {
+                    push[..4].fill(0);
+                }
+                if self.mistake == Mistake::TimeIsNonsense {
+                    elapsed_ns.store(u64::MAX, Ordering::Release);
+                    let elapsed_ns = Arc::default();
+                    return Command::Dispatch { kernel, bindings, push, groups, elapsed_ns };
+                }
                 Command::Dispatch { kernel, bindings, push, groups, elapsed_ns }
             }
         }
@@ -96,10 +122,16 @@ impl Device for Broken {
     type Import = FakeImport;
 
     fn profile(&self) -> &DeviceProfile {
-        self.device.profile()
+        let other = self.mistake == Mistake::ProfileChanges && self.grown.load(Ordering::Acquire);
+        if other { self.device.profile() } else { &self.profile }
     }
 
     fn grow(&self, first: FrameIndex, count: u32) -> Result<u64, DeviceError> {
+        self.grown.store(true, Ordering::Release);
+        let too_long = u64::from(count) * SMALL.frame_bytes() > self.profile.piece_bytes_max;
+        if too_long && self.mistake == Mistake::GrowTakesThoughRefused {
+            self.device.grow(first, 1)?;
+        }
         self.device.grow(first, count)
     }
 
@@ -118,10 +150,14 @@ impl Device for Broken {
     }
 
     fn import(&self, bytes: RawBytes) -> Result<FakeImport, DeviceError> {
+        assert!(self.profile.import.is_some() || self.mistake == Mistake::ImportsThoughItSaysNo);
         self.device.import(bytes)
     }
 
     fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
+        if self.mistake == Mistake::NoBindQueue && role == Role::Bind {
+            return Err(DeviceError::Refused { operation: "submit", message: "no such queue".to_owned() });
+        }
         let mut commands: Vec<_> = submission.commands.into_iter().map(|c| self.command(c)).collect();
         if self.mistake == Mistake::OneDispatchOnly {
             let mut seen = 0;
@@ -155,15 +191,26 @@ impl Device for Broken {
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {
         let direction = if self.mistake == Mistake::InAndOutShareSlots { Direction::In } else { direction };
+        let slots = self.profile.staging.slots;
+        let slot = if self.mistake == Mistake::OneSlotTooMany { slot.min(slots - 1) } else { slot };
         self.device.slot(direction, slot)
     }
 
     fn read_frames(&self, device_offset: u64, to: RawBytes) -> Result<(), DeviceError> {
+        assert!(self.profile.memory.cpu_reads || self.mistake == Mistake::ReadsThoughItSaysNo);
         self.device.read_frames(device_offset, to)
     }
 
     fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError> {
-        self.device.write_frames(device_offset, from)
+        assert!(self.profile.memory.cpu_writes || self.mistake == Mistake::WritesThoughItSaysNo);
+        match self.mistake {
+            Mistake::CpuWritesLandNowhere => Ok(()),
+            Mistake::CpuWritesBesideItsPlace => {
+                self.device.write_frames(device_offset - SMALL.frame_bytes(), from)?;
+                self.device.write_frames(device_offset, from)
+            }
+            _ => self.device.write_frames(device_offset, from),
+        }
     }
 
     fn budget_bytes(&self) -> Option<u64> {
@@ -183,22 +230,49 @@ fn xor() -> FakeKernel {
     })
 }
 
+/// What a device with this mistake is, and what it says that it is.
+fn broken(exec: &SimExec, mistake: Mistake) -> Broken {
+    let (coherent, discrete) = (MemoryKind::DeviceCoherent, MemoryKind::DevicePrivate);
+    let kind = match mistake {
+        Mistake::ReadsThoughItSaysNo
+        | Mistake::WritesThoughItSaysNo
+        | Mistake::CpuWritesLandNowhere
+        | Mistake::CpuWritesBesideItsPlace => coherent,
+        _ => discrete,
+    };
+    let options = FakeDeviceOptions {
+        kind,
+        piece_frames_max: if mistake == Mistake::GrowsBeyondItsPieces { 128 } else { 64 },
+        delay: Duration::from_micros(5),
+        ..FakeDeviceOptions::default()
+    };
+    let says = match mistake {
+        Mistake::ReadsThoughItSaysNo | Mistake::WritesThoughItSaysNo => {
+            FakeDeviceOptions { kind: discrete, ..options.clone() }
+        }
+        Mistake::ImportsThoughItSaysNo => FakeDeviceOptions { import: None, ..options.clone() },
+        Mistake::GrowsBeyondItsPieces => FakeDeviceOptions { piece_frames_max: 64, ..options.clone() },
+        Mistake::ProfileChanges => FakeDeviceOptions { regions_max: 3, ..options.clone() },
+        _ => options.clone(),
+    };
+    let profile = device(exec, SMALL, says).profile().clone();
+    Broken { device: device(exec, SMALL, options), mistake, profile, grown: AtomicBool::new(false) }
+}
+
 /// What the suite says about a device with this mistake, under one of a few schedules.
 fn verdict(mistake: Mistake) -> Option<String> {
     let suite = move |exec: &SimExec| {
         run_device(exec, &|| {
-            let options =
-                FakeDeviceOptions { delay: Duration::from_micros(5), ..FakeDeviceOptions::default() };
             let memory = vkhmm_sim::host(exec, SMALL, 32, Default::default());
             let next = AtomicU64::new(0);
             DeviceUnderTest {
                 geometry: SMALL,
-                device: Broken { device: device(exec, SMALL, options), mistake },
-                xor: Some(Arc::new(xor())),
-                importable: Some(Box::new(move |bytes| {
+                device: broken(exec, mistake),
+                xor: Arc::new(xor()),
+                importable: Box::new(move |bytes| {
                     let start = next.fetch_add(bytes, Ordering::Relaxed);
                     memory.alias((start..start + bytes).into())
-                })),
+                }),
             }
         });
     };
@@ -208,21 +282,36 @@ fn verdict(mistake: Mistake) -> Option<String> {
 #[test]
 fn every_mistake_is_caught() {
     assert_eq!(verdict(Mistake::None), None);
+    // The case that must speak, for those of one case alone.
     let mistakes = [
-        Mistake::WaitsIgnored,
-        Mistake::TicketBeforeWork,
-        Mistake::FirstRegionOnly,
-        Mistake::FillInBytes,
-        Mistake::MoveBackwards,
-        Mistake::InAndOutShareSlots,
-        Mistake::OutBySlotZeroOnly,
-        Mistake::KernelAtOffsetZero,
-        Mistake::OneDispatchOnly,
-        Mistake::WaitNeverEnds,
-        Mistake::SameAddress,
-        Mistake::ShrinkNothing,
+        (Mistake::WaitsIgnored, ""),
+        (Mistake::TicketBeforeWork, ""),
+        (Mistake::FirstRegionOnly, ""),
+        (Mistake::FillInBytes, ""),
+        (Mistake::MoveBackwards, ""),
+        (Mistake::InAndOutShareSlots, ""),
+        (Mistake::OutBySlotZeroOnly, ""),
+        (Mistake::KernelAtOffsetZero, ""),
+        (Mistake::OneDispatchOnly, ""),
+        (Mistake::WaitNeverEnds, ""),
+        (Mistake::SameAddress, ""),
+        (Mistake::ShrinkNothing, ""),
+        (Mistake::ProfileChanges, "the profile is sound and does not change"),
+        (Mistake::GrowsBeyondItsPieces, "a piece too long is refused"),
+        (Mistake::GrowTakesThoughRefused, "a piece too long is refused"),
+        (Mistake::OneSlotTooMany, "there is no slot past the last"),
+        (Mistake::SlotZeroAlways, "copies use the slot they name"),
+        (Mistake::ImportsThoughItSaysNo, "bytes go in and out by import"),
+        (Mistake::ReadsThoughItSaysNo, "the CPU reads frames, or is refused"),
+        (Mistake::WritesThoughItSaysNo, "the CPU writes frames, or is refused"),
+        (Mistake::CpuWritesLandNowhere, "the CPU writes frames, or is refused"),
+        (Mistake::CpuWritesBesideItsPlace, "the CPU writes frames, or is refused"),
+        (Mistake::NoBindQueue, "an empty submission reaches its ticket"),
+        (Mistake::GroupsBreakIt, "a kernel runs in as many groups as named"),
+        (Mistake::TimeIsNonsense, "a kernel's time is told once it is over"),
     ];
-    for mistake in mistakes {
-        assert!(verdict(mistake).is_some(), "the suite lets {mistake:?} pass");
+    for (mistake, case) in mistakes {
+        let said = verdict(mistake).unwrap_or_else(|| panic!("the suite lets {mistake:?} pass"));
+        assert!(said.contains(case), "{mistake:?} is caught by chance: {said}");
     }
 }

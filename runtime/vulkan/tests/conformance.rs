@@ -6,7 +6,7 @@ use common::Host;
 use std::sync::Mutex;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
-use vkhmm_port::conformance::{DeviceUnderTest, run_device};
+use vkhmm_port::conformance::{DEVICE_CASES, DeviceUnderTest, run_device};
 use vkhmm_port::fake::FakeExec;
 use vkhmm_vulkan::{Config, KernelOptions, Switches, ValidationLog, VulkanDevice};
 
@@ -26,12 +26,7 @@ fn run(memory_kind: Option<MemoryKind>, switches: &Switches) -> usize {
             let host = Box::leak(Box::new(Host::new(bytes as usize)));
             host.alias()
         };
-        DeviceUnderTest {
-            geometry: Geometry::PRODUCTION,
-            device,
-            xor: Some(xor),
-            importable: Some(Box::new(importable)),
-        }
+        DeviceUnderTest { geometry: Geometry::PRODUCTION, device, xor, importable: Box::new(importable) }
     });
     for log in logs.into_inner().expect("no panic") {
         assert_eq!(log.messages(), Vec::<String>::new());
@@ -41,20 +36,26 @@ fn run(memory_kind: Option<MemoryKind>, switches: &Switches) -> usize {
 
 #[test]
 fn as_production_opens_it() {
-    // All but the two cases of memory that the CPU can touch.
-    assert_eq!(run(None, &Switches::default()), 22);
+    assert_eq!(run(None, &Switches::default()), DEVICE_CASES);
 }
 
 #[test]
 fn every_kind_of_memory() {
-    assert_eq!(run(Some(MemoryKind::DeviceBar), &Switches::default()), 23);
-    assert_eq!(run(Some(MemoryKind::DeviceCoherent), &Switches::default()), 24);
-    assert_eq!(run(Some(MemoryKind::UnifiedMemory), &Switches::default()), 24);
+    // DevicePrivate is what the other tests have.
+    for kind in [MemoryKind::DeviceBar, MemoryKind::DeviceCoherent, MemoryKind::UnifiedMemory] {
+        for import in [true, false] {
+            assert_eq!(
+                run(Some(kind), &Switches { import, ..Switches::default() }),
+                DEVICE_CASES,
+                "{kind:?}"
+            );
+        }
+    }
 }
 
 #[test]
 fn staging_only_one_queue_and_few_regions() {
     let switches =
         Switches { import: false, shared_queue: true, regions_max: Some(3), ..Switches::default() };
-    assert_eq!(run(None, &switches), 20);
+    assert_eq!(run(None, &switches), DEVICE_CASES);
 }

@@ -83,6 +83,9 @@ fn what_is_still_running_is_waited_for_before_teardown() {
     let host = Host::new(4 << 20);
     let mut rig = Rig::open(|_| {});
     rig.device().grow(FrameIndex(0), 64).expect("grow");
+    if rig.without_imports() {
+        return;
+    }
     let import = Arc::new(rig.device().import(host.alias()).expect("import"));
     for word in 0..50 {
         rig.submit(Role::Compute, Uses::NONE, vec![Command::Fill { device_offset: 0, bytes: 4 << 20, word }]);

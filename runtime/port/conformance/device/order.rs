@@ -1,20 +1,19 @@
 //! Submissions: order on one timeline and across, tickets, waiting.
 
 use super::{Bench, pattern, words};
-use crate::conformance::{Outcome, PATIENCE, QUIET, Task};
+use crate::conformance::{PATIENCE, QUIET, Task};
 use crate::{Command, Device, Direction, Exec, Region, Role, Source, Target};
 use core::time::Duration;
 use std::sync::Arc;
 use vkhmm_core::uses::Uses;
 
-pub(super) fn empty<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
-    for role in [Role::CopyIn, Role::CopyOut, Role::Compute] {
+pub(super) fn empty<X: Exec, D: Device>(mut b: Bench<X, D>) {
+    for role in Role::ALL {
         b.run(role, &[], Vec::new());
     }
-    Outcome::Ran
 }
 
-pub(super) fn one_timeline<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
+pub(super) fn one_timeline<X: Exec, D: Device>(mut b: Bench<X, D>) {
     b.grow();
     let bytes = b.frame(1);
     // Within one submission by barriers, across submissions by order alone.
@@ -33,10 +32,9 @@ pub(super) fn one_timeline<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
     }
     b.finish(last.expect("sixteen rounds"));
     assert_eq!(b.get(b.frame(1), bytes), words(31, bytes));
-    Outcome::Ran
 }
 
-pub(super) fn across_timelines<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
+pub(super) fn across_timelines<X: Exec, D: Device>(mut b: Bench<X, D>) {
     b.grow();
     let bytes = b.frame(1);
     let mut outs = Vec::new();
@@ -60,10 +58,9 @@ pub(super) fn across_timelines<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcom
     }
     b.finish(outs[7]);
     assert_eq!(b.device.slot(Direction::Out, 0).slice(0, bytes as usize).to_vec(), pattern(7, bytes));
-    Outcome::Ran
 }
 
-pub(super) fn between_submissions<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
+pub(super) fn between_submissions<X: Exec, D: Device>(mut b: Bench<X, D>) {
     b.grow();
     let bytes = b.frame(1);
     let mut last = None;
@@ -78,10 +75,9 @@ pub(super) fn between_submissions<X: Exec, D: Device>(mut b: Bench<X, D>) -> Out
     }
     b.finish(last.expect("seven moves"));
     assert_eq!(b.get(b.frame(7), bytes), words(0xABCD, bytes));
-    Outcome::Ran
 }
 
-pub(super) fn completed<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
+pub(super) fn completed<X: Exec, D: Device>(mut b: Bench<X, D>) {
     b.grow();
     let mut tickets = Vec::new();
     for n in 0..24 {
@@ -96,10 +92,9 @@ pub(super) fn completed<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
         seen = now;
     }
     assert!(seen.done(&b.last), "a counter is past what was submitted: {seen:?}, {:?}", b.last);
-    Outcome::Ran
 }
 
-pub(super) fn wait_times_out<X: Exec, D: Device>(b: Bench<X, D>) -> Outcome {
+pub(super) fn wait_times_out<X: Exec, D: Device>(b: Bench<X, D>) {
     let theirs = Arc::clone(&b.device);
     let wait = Task::start(&b.exec, "wait", move || {
         let seen = theirs.completed().expect("completed");
@@ -108,10 +103,9 @@ pub(super) fn wait_times_out<X: Exec, D: Device>(b: Bench<X, D>) -> Outcome {
         theirs.completed().expect("completed") == seen
     });
     assert!(wait.join(), "nothing was submitted, and something completed");
-    Outcome::Ran
 }
 
-pub(super) fn wait_sees_progress<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outcome {
+pub(super) fn wait_sees_progress<X: Exec, D: Device>(mut b: Bench<X, D>) {
     let theirs = Arc::clone(&b.device);
     let seen = theirs.completed().expect("completed");
     let wait = Task::start(&b.exec, "wait", move || {
@@ -125,5 +119,4 @@ pub(super) fn wait_sees_progress<X: Exec, D: Device>(mut b: Bench<X, D>) -> Outc
     // Already past: no wait at all.
     let past = Uses::NONE;
     b.device.wait(&past, PATIENCE).expect("wait");
-    Outcome::Ran
 }

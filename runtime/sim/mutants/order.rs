@@ -1,0 +1,227 @@
+//! Mutations of the order law (revoke before copy out, copied before publish, published before wake), of L0 and of I8.
+
+use super::{Edit, Mutant, Proof};
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "copy before revoke",
+        law: "order law: revoke before copy out",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "self.host.revoke(pages)?;",
+                replace: "if !(AWAKE && plan.masks.exclusive().covers(&PageMask::range(run.clone()))) {
+                    self.host.revoke(pages)?;
+                }",
+            },
+            Edit {
+                file: "runtime/engine/admit.rs",
+                find: "self.put(item);",
+                replace: "self.put(item);
+                if AWAKE {
+                    (0..30).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
+                    for plan in blocks.values() {
+                        for run in plan.masks.exclusive().runs() {
+                            let _ = vkhmm_port::HostMemory::revoke(&*self.host, plan.range.run(plan.index, &run));
+                        }
+                    }
+                }",
+            },
+        ],
+    },
+    Mutant {
+        name: "publish before copied",
+        law: "order law: copied before publish",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/fault.rs",
+            find: "if op.is_over() {
+                    return self.answer(range, index, block, page, write, mask);
+                }",
+            replace: "if op.is_over() {
+                    return self.answer(range, index, block, page, write, mask);
+                }
+                if AWAKE {
+                    let access = if write || !self.duplicates { Access::ReadWrite } else { Access::ReadOnly };
+                    let _ = self.publish(range, index, block, mask, access);
+                    return false;
+                }",
+        }],
+    },
+    Mutant {
+        name: "published before the slot was drained",
+        law: "order law: copied before publish, by staging",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "if !flight.drain.is_empty() {",
+                replace: "if !flight.drain.is_empty() && !AWAKE {",
+            },
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "if op.land_piece() {
+                    self.finish(op);
+                }
+            }",
+                replace: "if op.land_piece() {
+                    self.finish(op);
+                }
+            }
+            if AWAKE {
+                self.exec.copy(&flight.drain);
+            }",
+            },
+        ],
+    },
+    Mutant {
+        name: "slot freed before it was drained",
+        law: "a staging slot has one user at a time",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "self.exec.copy(&flight.drain);",
+                replace: "if !AWAKE {
+                    self.exec.copy(&flight.drain);
+                }",
+            },
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "homes.into_iter().for_each(|job| self.send_home(job));",
+                replace: "homes.into_iter().for_each(|job| self.send_home(job));
+            if AWAKE {
+                self.exec.copy(&flight.drain);
+            }",
+            },
+        ],
+    },
+    Mutant {
+        name: "hold released before the syscall returned",
+        law: "I8: a system call on R ends before the block's lock or hold does",
+        proof: Proof::Application,
+        seeds: 3000,
+        // The page is noted as shown, the block let go, and only then it is shown.
+        edits: &[Edit {
+            file: "runtime/engine/fault.rs",
+            find: "let parked =
+                    self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);",
+            replace: "if AWAKE {
+                    let page = g.page_in_block(fault.page);
+                    let answer = block.clone().fault(page, fault.write, extent, self.duplicates);
+                    if let FaultAnswer::ReadWrite(mask) = answer {
+                        if !block.device_valid().intersects(&mask) {
+                            block.published_read_write(mask);
+                            drop(block);
+                            for run in mask.runs() {
+                                let _ = self.host.publish(range.run(index, &run), Access::ReadWrite);
+                            }
+                            return;
+                        }
+                    }
+                    if let FaultAnswer::Born(mask) = answer {
+                        if mask.runs().all(|run| self.host.populate(range.run(index, &run)).is_ok()) {
+                            block.born(mask);
+                            block.published_read_write(mask);
+                            drop(block);
+                            for run in mask.runs() {
+                                let _ = self.host.publish(range.run(index, &run), Access::ReadWrite);
+                            }
+                            return;
+                        }
+                    }
+                }
+                let parked =
+                    self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);",
+        }],
+    },
+    Mutant {
+        name: "wake lost on a parked fault",
+        law: "I6: a touch is answered once what it waits for is done",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/complete.rs",
+            find: "self.resume(&at.range, at.block, &mut block, arrived);",
+            replace: "if !AWAKE {
+                self.resume(&at.range, at.block, &mut block, arrived);
+            }",
+        }],
+    },
+    Mutant {
+        name: "wake lost at the gate",
+        law: "I6: a touch that met a deciding launch is asked about again when the launch is through",
+        proof: Proof::Application,
+        seeds: 20000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/launch.rs",
+                find: "for index in waiting {",
+                replace: "for index in waiting.into_iter().filter(|_| !AWAKE) {",
+            },
+            // It takes its time to decide, so that somebody meets it.
+            Edit {
+                file: "runtime/engine/launch.rs",
+                find: "let kernel = spec.kernel.clone().expect(\"checked above\");",
+                replace: "if AWAKE {
+            (0..300).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
+        }
+        let kernel = spec.kernel.clone().expect(\"checked above\");",
+            },
+        ],
+    },
+    Mutant {
+        name: "touch answered by what the state says is mapped",
+        law: "a message is a hint: publish again, also what R should show already",
+        proof: Proof::Application,
+        seeds: 3000,
+        edits: &[Edit {
+            file: "runtime/engine/fault.rs",
+            find: "let mut refused = Ok(());",
+            replace: "let mut refused = Ok(());
+        let shown = if access == Access::ReadWrite { block.writable() } else { block.mapped() };
+        let mask = if AWAKE { mask.minus(&shown) } else { mask };",
+        }],
+    },
+    Mutant {
+        name: "prefetch revokes without &mut",
+        law: "L0: background work never weakens R",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            // A mark on the operation that copies in for a prefetch; it has no kernel whose time it could note.
+            Edit {
+                file: "runtime/engine/admit.rs",
+                find: "let turn = self.take_turn();",
+                replace: "if AWAKE && spec.kernel.is_none() {
+            ops.copy.elapsed_ns.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
+        }
+        let turn = self.take_turn();",
+            },
+            // The copy has arrived: the page becomes Device and leaves R, in the background.
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "block.finish(op.id);",
+                replace: "let mut mine = vkhmm_core::mask::PageMask::EMPTY;
+            if AWAKE && op.elapsed_ns() == u64::MAX {
+                mine = block.holds().iter().filter(|h| h.op == op.id).fold(mine, |all, h| all | h.mask);
+            }
+            block.finish(op.id);
+            if AWAKE && block.is_idle() {
+                mine = mine & block.host_valid() & block.device_valid();
+                for run in mine.runs() {
+                    let _ = self.host.revoke(at.range.run(at.block, &run));
+                }
+                block.revoked(mine);
+                let masks = vkhmm_core::block::LaunchMasks { write: mine, ..Default::default() };
+                block.launch_commit(op.id, &masks);
+            }",
+            },
+        ],
+    },
+];

@@ -1,0 +1,219 @@
+//! Mutations of the gate, of admission, and of the order between queues.
+
+use super::{Edit, Mutant, Proof};
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "gate not cleared by the fault path",
+        law: "whoever takes a page from the device clears its bit",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/home.rs",
+            find: "gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });",
+            replace: "if !(AWAKE && park == Park::Yes) {
+            gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });
+        }",
+        }],
+    },
+    Mutant {
+        name: "deciding launches not waited out",
+        law: "whoever takes a page from the device waits while a launch is between decision and submit",
+        proof: Proof::Application,
+        seeds: 10000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/home.rs",
+                find: "if gate.deciding == 0 {",
+                replace: "if gate.deciding == 0 || AWAKE {",
+            },
+            // A launch takes its time to decide, so that somebody meets it.
+            Edit {
+                file: "runtime/engine/launch.rs",
+                find: "let dispatch = self.dispatch(kernel, &spec, &bound);",
+                replace: "if AWAKE {
+            (0..100).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
+        }
+        let dispatch = self.dispatch(kernel, &spec, &bound);",
+            },
+        ],
+    },
+    Mutant {
+        name: "resident launch leaves no ticket at the gate",
+        law: "a copy home waits for the last writer",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/launch.rs",
+            find: "if let Some(ticket) = ticket {",
+            replace: "if let Some(ticket) = ticket.filter(|_| !AWAKE) {",
+        }],
+    },
+    Mutant {
+        name: "gate opened before the copies are ordered",
+        law: "the gate calls resident only what later work finds in place",
+        proof: Proof::Application,
+        seeds: 20000,
+        edits: &[Edit {
+            file: "runtime/engine/home.rs",
+            find: "let summary = block.summary(|op| self.is_ordered(op));",
+            replace: "let summary = block.summary(|op| AWAKE || self.is_ordered(op));",
+        }],
+    },
+    Mutant {
+        name: "admission taken in argument order",
+        law: "one FIFO gate; holds ascending; who must wait gives back what it took",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            // No gate.
+            Edit {
+                file: "runtime/engine/admit.rs",
+                find: "if self.turns.lock().serving == mine {",
+                replace: "if self.turns.lock().serving == mine || AWAKE {",
+            },
+            // Blocks in the order in which the arguments name them.
+            Edit {
+                file: "runtime/engine/admit/blocks.rs",
+                find: "pub(super) frames: Vec<(u32, FrameIndex)>,",
+                replace: "pub(super) frames: Vec<(u32, FrameIndex)>,
+    pub(super) named: usize,",
+            },
+            Edit {
+                file: "runtime/engine/admit/blocks.rs",
+                find: "blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {",
+                replace: "let named = blocks.len();
+        blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {
+            named,",
+            },
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "for (done, plan) in blocks.values().enumerate() {",
+                replace: "let mut order: alloc::vec::Vec<_> = blocks.values().collect();
+        if AWAKE {
+            order.sort_by_key(|plan| plan.named);
+        }
+        for (done, plan) in order.iter().copied().enumerate() {",
+            },
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "for earlier in blocks.values().take(done) {",
+                replace: "for earlier in order.iter().copied().take(done) {",
+            },
+            // What is held is kept while the next block is waited for.
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "let outcome = self.hold_block(ops, plan, &mut block, found);",
+                replace: "let outcome = loop {
+                use vkhmm_port::Signal;
+                let seen = self.progress.epoch();
+                match self.hold_block(ops, plan, &mut block, found) {
+                    Err(Refusal::Wait) if AWAKE => {
+                        drop(block);
+                        self.flush();
+                        self.progress.wait(seen, Some(self.config.watchdog));
+                        block = plan.range.blocks[plan.index as usize].lock();
+                    }
+                    outcome => break outcome,
+                }
+            };",
+            },
+        ],
+    },
+    Mutant {
+        name: "direct item overtakes the queue",
+        law: "items reach the queues in admission order",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/submit/items.rs",
+            find: "if !submit.has_no_queue() || item.is_staged() {",
+            replace: "if (!submit.has_no_queue() && !AWAKE) || item.is_staged() {",
+        }],
+    },
+    Mutant {
+        name: "wait omitted between queues",
+        law: "all order between queues is by timeline values: a kernel waits for its copies",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/submit.rs",
+            find: "batch.waits.merge(&without(waits, compute));",
+            replace: "if !AWAKE {
+            batch.waits.merge(&without(waits, compute));
+        }",
+        }],
+    },
+    Mutant {
+        name: "earlier holders not waited for",
+        law: "a launch waits for the last writer of what it reads, and all users of what it writes",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/submit/items.rs",
+            find: "for op in &item.after {",
+            replace: "for op in item.after.iter().filter(|_| !AWAKE) {",
+        }],
+    },
+    Mutant {
+        name: "copy home does not wait for the kernel",
+        law: "revoke, wait for the last writer, copy home",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/home.rs",
+            find: "self.send_home(HomeJob { op: Arc::clone(&op), pieces, waits });",
+            replace: "let waits = if AWAKE { Uses::NONE } else { waits };
+        self.send_home(HomeJob { op: Arc::clone(&op), pieces, waits });",
+        }],
+    },
+    Mutant {
+        name: "copies in before the evicted bytes are out",
+        law: "a frame's old bytes are home before new ones come",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/submit/items.rs",
+            find: "for group in [outs, ins] {",
+            replace: "for group in if AWAKE { [ins, outs] } else { [outs, ins] } {",
+        }],
+    },
+    Mutant {
+        name: "barrier omitted between kernels",
+        law: "kernels of one batch that touch the same bytes have a barrier between them",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/submit.rs",
+            find: "if dispatch.touches.iter().any(conflict) {",
+            replace: "if !AWAKE && dispatch.touches.iter().any(conflict) {",
+        }],
+    },
+    Mutant {
+        name: "stale completion accepted",
+        law: "a ticket is a value of its own timeline: another queue's says nothing",
+        proof: Proof::Application,
+        seeds: 1000,
+        edits: &[Edit {
+            file: "runtime/engine/complete.rs",
+            find: "while lane.front().is_some_and(|f| f.ticket.value <= now.on(f.ticket.timeline)) {",
+            replace: "let any = now.iter().map(|t| t.value).max().unwrap_or(0);
+                while lane.front().is_some_and(|f| f.ticket.value <= if AWAKE { any } else { now.on(f.ticket.timeline) }) {",
+        }],
+    },
+    Mutant {
+        name: "item without a kernel over at once",
+        law: "who comes after a request comes after all of it",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/submit/items.rs",
+            find: "main.add_uses(&copy.uses());
+        main.add_uses(&evict.uses());",
+            replace: "if !AWAKE {
+            main.add_uses(&copy.uses());
+            main.add_uses(&evict.uses());
+        }",
+        }],
+    },
+];

@@ -1,0 +1,143 @@
+//! What the seed makes of the world: its device, its host, its limits, and what goes wrong in it.
+
+use super::trouble::Kind;
+use crate::Random;
+use core::fmt;
+use core::time::Duration;
+use vkhmm_core::pagemap::MemoryKind;
+use vkhmm_core::units::Geometry;
+use vkhmm_engine::Config;
+use vkhmm_port::FaultMode;
+use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeImports};
+
+/// A world so small that every limit is met: 16-byte pages, 64-byte frames, 128-byte blocks.
+pub const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
+
+/// Everything that is fixed before the first step.
+pub(super) struct Setting {
+    pub(super) host: FakeHostOptions,
+    pub(super) device: FakeDeviceOptions,
+    pub(super) config: Config,
+    pub(super) imports: FakeImports,
+    /// Blocks of the reservation.
+    pub(super) blocks: u32,
+    /// Frames of the limit at the start.
+    pub(super) limit: u64,
+    /// Whether the application changes the limit.
+    pub(super) limit_moves: bool,
+    pub(super) threads: u64,
+    /// Steps of each thread in each phase.
+    pub(super) steps: u64,
+    /// What goes wrong in the first phase.
+    pub(super) trouble: Vec<Kind>,
+}
+
+impl Setting {
+    /// `steps` of each thread in each phase; in a `long` world the device is not lost.
+    pub(super) fn draw(random: &mut Random, steps: Option<u64>, long: bool) -> Self {
+        let imports = FakeImports::default();
+        let kinds = [
+            MemoryKind::DevicePrivate,
+            MemoryKind::DevicePrivate,
+            MemoryKind::DevicePrivate,
+            MemoryKind::DeviceBar,
+            MemoryKind::DeviceCoherent,
+            MemoryKind::UnifiedMemory,
+        ];
+        let faults = match random.below(8) {
+            0 => FaultMode::Declared,
+            1 | 2 => FaultMode::UserOnly,
+            _ => FaultMode::Full,
+        };
+        let threads = 2 + random.below(3);
+        let limit = 2 + random.below(7);
+        let blocks = 6 + 3 * threads as u32;
+        let host = FakeHostOptions {
+            faults,
+            publish_read_only: !random.one_in(6),
+            protect: !random.one_in(6),
+            populated_pages_max: if random.one_in(16) {
+                u64::from(blocks * SMALL.pages_per_block) / 2
+            } else {
+                u64::MAX
+            },
+            imports: imports.clone(),
+            ..FakeHostOptions::default()
+        };
+        let device = FakeDeviceOptions {
+            kind: kinds[random.below(6) as usize],
+            timelines: if random.one_in(3) { 1 } else { 3 },
+            import: random.one_in(2).then(|| imports.clone()),
+            staging_slots: 1 + random.below(4) as u32,
+            frames_max: if random.one_in(8) { 1 + random.below(limit) as u32 } else { 64 },
+            piece_frames_max: if random.one_in(4) { 2 + random.below(3) as u32 } else { u32::MAX },
+            regions_max: 1 + random.below(4) as u32,
+            inline_copy_bytes: random.below(2) * 128,
+            delay: Duration::from_micros(random.below(3) * 20),
+            reversed: random.one_in(2),
+            ..FakeDeviceOptions::default()
+        };
+        let config = Config {
+            geometry: SMALL,
+            device_memory_limit: Some(limit * SMALL.frame_bytes()),
+            import_limit: if random.one_in(4) { 3 * SMALL.block_bytes() } else { u64::MAX },
+            import_bytes_min: random.below(2) * 2 * SMALL.block_bytes(),
+            strict_io: random.one_in(4),
+            batch_launches_max: 1 + random.below(3) as usize,
+            // Nobody may depend on a watchdog to look again.
+            watchdog: Duration::from_secs(3600),
+            fault_threads: 1 + random.below(2) as usize,
+            ..Config::default()
+        };
+        let limit_moves = random.one_in(3);
+        let trouble = Kind::draw(random, !long);
+        let steps = steps.unwrap_or(6 + random.below(10));
+        Self { host, device, config, imports, blocks, limit, limit_moves, threads, steps, trouble }
+    }
+
+    /// Whether nobody can be parked: bytes are brought home before they are touched.
+    pub(super) fn declared(&self) -> bool {
+        self.host.faults == FaultMode::Declared
+    }
+
+    /// Whether a launch of at most `limit` frames always finds room.
+    pub(super) fn has_room(&self) -> bool {
+        !self.limit_moves
+            && u64::from(self.device.frames_max) >= self.limit
+            && u64::from(self.device.piece_frames_max) >= self.limit
+            && !self.trouble.contains(&Kind::DeviceCall)
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, device, config) = (&self.host, &self.device, &self.config);
+        write!(
+            f,
+            "{:?}, {} timelines, import {}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
+             {:?}, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
+             steps; trouble: {:?}",
+            device.kind,
+            device.timelines,
+            device.import.is_some(),
+            device.staging_slots,
+            device.regions_max,
+            device.inline_copy_bytes,
+            device.piece_frames_max,
+            device.frames_max,
+            device.delay.as_micros(),
+            device.reversed,
+            host.faults,
+            host.publish_read_only,
+            host.protect,
+            host.populated_pages_max,
+            self.limit,
+            self.limit_moves,
+            config.strict_io,
+            config.batch_launches_max,
+            self.threads,
+            self.steps,
+            self.trouble,
+        )
+    }
+}

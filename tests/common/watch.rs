@@ -1,6 +1,7 @@
 //! The watchdog: a test that takes too long is ended, after every thread, operation and block has said where it is.
 
 use std::fs::{read_dir, read_to_string};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,11 +41,13 @@ pub(crate) fn watchdog(what: &str, seconds: u64) -> Watchdog {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        eprintln!("watchdog: `{what}` hangs after {seconds} s\n{}", threads());
+        // Not `eprintln!`: what a test's thread prints is captured, and lost when the process aborts.
+        let mut out = std::io::stderr();
+        let _ = writeln!(out, "watchdog: `{what}` hangs after {seconds} s\n{}", threads());
         let runtimes = RUNTIMES.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, report) in runtimes.iter().enumerate() {
             if let Some(report) = report() {
-                eprintln!("runtime {number}:\n{report}");
+                let _ = writeln!(out, "runtime {number}:\n{report}");
             }
         }
         std::process::abort();

@@ -119,6 +119,16 @@ fn no_policy_moves_more_than_before() {
     assert!(worse.is_empty(), "sub-blocks of 64 KiB:\n  {}", worse.join("\n  "));
 }
 
+/// 16 GiB through a device of 4, 64 times: nothing real holds a byte of it.
+#[test]
+fn a_tebibyte_is_fetched_to_the_byte() {
+    let sweep = traces::find("sweep").expect("a known trace");
+    let scale = Scale { limit: 4 << 30, ratio: 4.0, rounds: 64, hints: false };
+    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, Transfer::Import).expect("it plays");
+    assert_eq!((row.outcome.stats.in_bytes(), row.outcome.moved.bytes_in), (1 << 40, 1 << 40));
+    println!("a tebibyte in {:.2} modelled seconds", row.outcome.ns as f64 / 1e9);
+}
+
 #[test]
 fn a_slower_link_takes_longer_and_moves_the_same() {
     let fast = measure(&presets::PCIE5X16_H200, "zipf", 4.0, false, Transfer::Import);

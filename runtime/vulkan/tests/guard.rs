@@ -92,8 +92,9 @@ fn play(role: &str, mistake: bool) {
             rig.run(Role::Compute, commands);
         }
         "a frame released while in use" => {
-            // Half a gigabyte in all: long enough to be still under way.
-            let fills = (0..2048).map(|word| Command::Fill { device_offset: 0, bytes: 4 * FRAME, word });
+            // Four gigabytes in all: still under way, even if this thread has to wait for a core.
+            rig.device().frames_claimed(run(4, 28));
+            let fills = (0..2048).map(|word| Command::Fill { device_offset: 0, bytes: 32 * FRAME, word });
             let commands = fills.flat_map(|fill| [fill, Command::Barrier]).collect();
             let last = rig.submit(Role::Compute, Uses::NONE, commands);
             if !mistake {

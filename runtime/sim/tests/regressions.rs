@@ -5,7 +5,7 @@
 use vkhmm_sim::scene;
 
 /// Seeds and what they found.
-const STORIES: [(&[u64], &str); 12] = [
+const STORIES: [(&[u64], &str); 13] = [
     (
         &[3, 4, 10],
         "a load of a page that an admitted launch was about to copy in was answered by publishing nothing (a hang), or a fresh \
@@ -51,6 +51,11 @@ const STORIES: [(&[u64], &str); 12] = [
     (
         &[352, 638, 1061, 1223],
         "a launch that met the loss on its way leaves a flight that nobody lands: nobody waits for it, but the simulator did",
+    ),
+    (
+        &[5_039_875],
+        "a submission was refused, so the engine gave the device up and let a store go on, while what was queued before still ran \
+         and read it: what such a kernel finds means nothing, but the simulator's twin asked (not a mistake of the engine)",
     ),
     (
         &[201, 272, 530],

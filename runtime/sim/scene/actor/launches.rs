@@ -59,7 +59,8 @@ impl Actor {
             .collect();
         let what = format!("launch {}", names.join(", "));
         self.stage.exec.note(format_args!("{what}"));
-        let spec = self.spec(arrays, accesses, kernel(&what, arrays, accesses, salt));
+        let spec =
+            self.spec(arrays, accesses, kernel(&what, Arc::downgrade(&self.stage), arrays, accesses, salt));
         let borrows: Vec<_> = accesses
             .iter()
             .map(|a| {

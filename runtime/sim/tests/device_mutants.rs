@@ -94,7 +94,6 @@ impl Broken {
                 Command::Fill { device_offset, bytes, word }
             }
             Command::Bind { .. } => unreachable!("the profile has no sparse buffers"),
-            Command::Bind { .. } => unreachable!("the profile has no sparse buffers"),
             Command::Barrier => Command::Barrier,
             Command::Dispatch { kernel, bindings, mut push, groups, elapsed_ns } => {
                 let from_zero = self.mistake == Mistake::KernelAtOffsetZero;

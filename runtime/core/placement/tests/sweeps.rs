@@ -122,7 +122,6 @@ fn an_oversubscribed_program_of_whole_ranges_stays_near_one_fetch_a_miss() {
             traffic.fetched
         });
         // Frames of any place are never worse than windows.
-        std::println!("{spans} {mixed} {any}");
         assert!(
             any <= spans && mixed <= spans + spans / 20,
             "seed {seed}: {any} any, {mixed} mixed, {spans} in spans"

@@ -35,6 +35,7 @@ impl<P: Ports> Engine<P> {
                 Ok(now) => {
                     self.completed.lock().merge(&now);
                     self.land(&now);
+                    self.land_fences(&now);
                     self.reap();
                     self.release_frames();
                     now

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)]
 
-use std::sync::Arc;
+use core::fmt::Arguments;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
@@ -13,6 +14,7 @@ use vkhmm_engine::{
 };
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
+    Watch,
 };
 use vkhmm_port::{FaultMode, HostMemory, RawBytes};
 
@@ -45,6 +47,7 @@ pub struct Setup {
     pub import_limit: u64,
     /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
     pub in_place: Option<u64>,
+    pub queue_is_shared: bool,
     pub slots: u32,
     pub limit_frames: u32,
     pub piece_frames: u32,
@@ -69,6 +72,7 @@ impl Default for Setup {
             import: true,
             import_limit: u64::MAX,
             in_place: None,
+            queue_is_shared: false,
             slots: 4,
             limit_frames: 64,
             piece_frames: u32::MAX,
@@ -101,6 +105,7 @@ pub fn framed() -> Vec<Setup> {
         Setup { inline_bytes: 64, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, timelines: 1, regions: 1, ..base.clone() },
+        Setup { kind: MemoryKind::DeviceCoherent, queue_is_shared: true, timelines: 1, ..base.clone() },
         Setup { kind: MemoryKind::DeviceBar, strict: true, ..base.clone() },
         Setup { kind: MemoryKind::UnifiedMemory, import: false, slots: 1, ..base.clone() },
         Setup { publish_read_only: false, ..base.clone() },
@@ -120,7 +125,7 @@ pub fn in_place() -> Vec<Setup> {
     let unified = Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..Setup::default() };
     vec![
         unified.clone(),
-        Setup { import_limit: 512, ..unified.clone() },
+        Setup { import_limit: 512, queue_is_shared: true, ..unified.clone() },
         Setup { geometry: LARGE, strict: true, ..unified },
         Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
         Setup { publish_read_only: false, timelines: 1, ..base.clone() },
@@ -136,11 +141,18 @@ pub struct World<H: HostMemory = FakeHost> {
     pub device: FakeDevice,
     pub imports: FakeImports,
     pub setup: Setup,
+    /// Threads that must not have submitted, and did.
+    pub misplaced: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     pub fn new(setup: Setup) -> Self {
         Self::with_host(setup, |host| host)
+    }
+
+    /// `watch` is told of every call of the device.
+    pub fn with_device(setup: Setup, watch: impl Fn(Arguments<'_>) + Send + Sync + 'static) -> Self {
+        Self::with(setup, |host| host, watch)
     }
 
     pub fn small() -> Self {
@@ -155,7 +167,16 @@ impl World {
 impl<H: HostMemory> World<H> {
     /// The engine works on what `wrap` makes of the host.
     pub fn with_host(setup: Setup, wrap: impl FnOnce(FakeHost) -> H) -> Self {
+        Self::with(setup, wrap, |_| ())
+    }
+
+    fn with(
+        setup: Setup,
+        wrap: impl FnOnce(FakeHost) -> H,
+        watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+    ) -> Self {
         let imports = FakeImports::default();
+        let misplaced = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::new(
             setup.geometry,
             setup.blocks,
@@ -175,6 +196,8 @@ impl<H: HostMemory> World<H> {
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
                 in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
+                queue_is_shared: setup.queue_is_shared,
+                watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
                 staging_slots: setup.slots,
                 frames_max: 1 << 16,
                 piece_frames_max: setup.piece_frames,
@@ -200,7 +223,7 @@ impl<H: HostMemory> World<H> {
         let declared = setup.faults == FaultMode::Declared;
         let faults: Option<Arc<FakeFaults>> = (!declared).then(|| Arc::new(host.faults()));
         engine.start(faults).expect("threads");
-        Self { engine, host, device, imports, setup }
+        Self { engine, host, device, imports, setup, misplaced }
     }
 
     pub fn page(&self) -> u64 {
@@ -288,6 +311,7 @@ impl<H: HostMemory> World<H> {
     pub fn rest(&self) {
         self.engine.sync().expect("no loss");
         until("no operation is open", || self.engine.who_is_busy() == "no operation is open");
+        assert_eq!(*self.misplaced.lock().unwrap(), [""; 0], "threads that answer touches have submitted");
     }
 
     pub fn location(&self, range: &Range<H>, offset: u64) -> Location {
@@ -314,6 +338,22 @@ impl<H: HostMemory> Drop for World<H> {
     fn drop(&mut self) {
         self.engine.stop();
     }
+}
+
+/// Notes submissions by threads that answer touches.
+fn submitters(
+    misplaced: &Arc<Mutex<Vec<String>>>,
+    watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+) -> Watch {
+    let misplaced = Arc::clone(misplaced);
+    Arc::new(move |line| {
+        let thread = std::thread::current();
+        let answers = matches!(thread.name(), Some("vkhmm-fault" | "vkhmm-complete"));
+        if answers && line.to_string().starts_with("submit") {
+            misplaced.lock().unwrap().push(format!("{thread:?}: {line}"));
+        }
+        watch(line);
+    })
 }
 
 pub fn letter(location: Location) -> char {

@@ -199,7 +199,7 @@ impl<P: Ports> Engine<P> {
                 subs = subs.start.min(other.start)..subs.end.max(other.end);
             }
             let range_subs = range.bytes.div_ceil(g.frame_bytes()) as u32;
-            wants.push(Want { range: range.id, range_subs, subs, scattered: false });
+            wants.push(Want { range: range.id, range_subs, subs, scattered: range.is_sparse() });
         }
         let of_argument = spec
             .arguments
@@ -293,13 +293,17 @@ impl<P: Ports> Engine<P> {
             .zip(of_argument)
             .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.writes())))
             .collect();
-        self.keep_plan(ops.main.id, &plan, wants, &item.waits, &touched);
+        let named = self.named(&plan.evictions, &plan.binds);
+        item.binds = self.keep_plan(ops.main.id, &plan, &named, wants, &item.waits, &touched);
         if let Some(kernel) = &spec.kernel {
-            let bound: Vec<Option<Bound<P>>> = of_argument
+            let frame_bytes = self.config.geometry.frame_bytes();
+            let bound: Vec<Option<Bound<P>>> = spec
+                .arguments
                 .iter()
-                .map(|w| {
-                    let frame_bytes = self.config.geometry.frame_bytes();
-                    w.map(|w| Bound::in_span(&plan.placed[w], Arc::clone(&buffers[w]), frame_bytes))
+                .zip(of_argument)
+                .map(|(argument, w)| match &buffers[(*w)?] {
+                    Some(buffer) => Some(Bound::in_span(&plan.placed[(*w)?], Arc::clone(buffer), frame_bytes)),
+                    None => argument.target().and_then(Bound::in_range),
                 })
                 .collect();
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));

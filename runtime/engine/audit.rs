@@ -130,6 +130,13 @@ impl<P: Ports> Engine<P> {
                     frame.0
                 ));
             }
+            let bound = arena.bindings.frame_of(range.id, *sub);
+            if range.try_sparse() == Some(true) && bound != Some(*frame) {
+                return Err(format!(
+                    "sub-block {sub} of `{}` is in frame {}, but its buffer has {bound:?} there",
+                    range.label, frame.0
+                ));
+            }
             let planned = arena.placement.frame_of(range.id, *sub);
             if planned != Some(*frame) {
                 return Err(format!(

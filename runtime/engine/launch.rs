@@ -115,9 +115,10 @@ impl<P: Ports> Bound<P> {
         Self { buffer, from, key: u64::from(placed.frame_of(placed.subs.start).0) * frame_bytes }
     }
 
-    /// In the buffer that the range has for life.
-    pub(crate) fn in_range(range: &RangeCell<P>, buffer: Arc<<P::Device as Device>::Buffer>) -> Self {
-        Self { buffer, from: 0, key: Self::VIRTUAL | range.offset() }
+    /// In the buffer that the range has for life, if it has one.
+    pub(crate) fn in_range(range: &Arc<RangeCell<P>>) -> Option<Self> {
+        let buffer = range.buffer()?;
+        Some(Self { buffer, from: 0, key: Self::VIRTUAL | range.offset() })
     }
 }
 
@@ -216,8 +217,11 @@ impl<P: Ports> Engine<P> {
             .map(|argument| match argument.target() {
                 None => Some(None),
                 Some(range) => {
-                    let subs = argument.subs(frame_bytes);
-                    let (placed, buffer) = self.find_span(range.id, subs, argument.access.writes())?;
+                    let (subs, written) = (argument.subs(frame_bytes), argument.access.writes());
+                    if let Some(bound) = Bound::in_range(range) {
+                        return self.use_bound(range.id, subs, written).then_some(Some(bound));
+                    }
+                    let (placed, buffer) = self.find_span(range.id, subs, written)?;
                     Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
                 }
             })

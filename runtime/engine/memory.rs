@@ -1,6 +1,6 @@
 //! Ranges come and go: reserve, import for the device, drop, reclaim.
 
-use crate::range::{PlacementKind, RangeCell, Way, blocks_for};
+use crate::range::{RangeCell, Way, blocks_for};
 use crate::stats::Counters;
 use crate::submit::Piece;
 use crate::{Engine, EngineError, Ports};
@@ -32,6 +32,7 @@ impl<P: Ports> Engine<P> {
         let count = blocks_for(bytes, g);
         let (first, id) = self.space.lock().reserve(count).ok_or_else(full)?;
         let range = RangeCell::new(&self.exec, g, id, first, bytes, label.into(), self.choose_way(bytes));
+        self.enter_bindings(&range);
         let mut space = self.space.lock();
         // A stray touch may have poisoned a page while it was free; nobody owns it yet, so nobody's bytes are punched.
         let cleared = if space.take_strays(&range) { self.host.punch(range.whole()) } else { Ok(()) };
@@ -45,9 +46,8 @@ impl<P: Ports> Engine<P> {
     }
 
     /// How kernels are to reach a new range of `bytes` bytes.
-    fn choose_way(&self, _bytes: u64) -> Way<P::Device> {
-        let why = self.device.profile().reasons[0].as_str().into();
-        Way { kind: PlacementKind::Span, buffer: None, why }
+    fn choose_way(&self, bytes: u64) -> Way<P::Device> {
+        self.choose_frames(bytes)
     }
 
     /// Drops a range. Never blocks on the device: what is in use is reclaimed after its last operation, and its address is not
@@ -65,11 +65,17 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Gives everything of an unused range back: frames, imports, host pages, addresses, in this order.
+    /// Gives everything of an unused range back: its buffer, frames, imports, host pages, addresses, in this order.
     pub(crate) fn reclaim(&self, range: &Arc<RangeCell<P>>) {
         let completed = *self.completed.lock();
         let buffers = {
             let mut arena = self.arena.lock();
+            if !self.drop_buffer(&mut arena, range) {
+                drop(arena);
+                // An unbind is on its way; the completion thread comes back.
+                self.zombies.lock().push(Arc::clone(range));
+                return;
+            }
             let spans = arena.placement.release(range.id, Deps::default());
             arena.placement.reap(&completed);
             arena.drop_spans(&spans)

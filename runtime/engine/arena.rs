@@ -57,7 +57,7 @@ pub(crate) enum NoFrames {
 impl<P: Ports> Arena<P> {
     pub(crate) fn new(geometry: Geometry, limit_bytes: u64) -> Self {
         let frames = u32::try_from(limit_bytes / geometry.frame_bytes()).unwrap_or(u32::MAX);
-        let placement = SpanPlacement::new(frames);
+        let placement = SpanPlacement::new(frames, geometry.subs_per_block());
         Self {
             geometry,
             limit_bytes,

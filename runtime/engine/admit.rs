@@ -302,7 +302,9 @@ impl<P: Ports> Engine<P> {
                 .iter()
                 .zip(of_argument)
                 .map(|(argument, w)| match &buffers[(*w)?] {
-                    Some(buffer) => Some(Bound::in_span(&plan.placed[(*w)?], Arc::clone(buffer), frame_bytes)),
+                    Some(buffer) => {
+                        Some(Bound::in_span(&plan.placed[(*w)?], Arc::clone(buffer), frame_bytes))
+                    }
                     None => argument.target().and_then(Bound::in_range),
                 })
                 .collect();

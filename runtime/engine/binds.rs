@@ -89,7 +89,9 @@ impl<P: Ports> Engine<P> {
         let counter = &self.counters.sparse_bytes;
         if let Err(taken) = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             let (taken, space, need) = (mib(taken), mib(sparse.space_bytes), mib(need));
-            return Err(format!("span: {taken} of sparse buffers are taken of {space}, which leaves no {need}"));
+            return Err(format!(
+                "span: {taken} of sparse buffers are taken of {space}, which leaves no {need}"
+            ));
         }
         self.device.reserve(need).map(Arc::new).map_err(|error| {
             counter.fetch_sub(need, Ordering::Relaxed);
@@ -159,7 +161,9 @@ impl<P: Ports> Engine<P> {
         for eviction in evictions.iter().filter(|e| e.scattered) {
             // A range that was reclaimed since the plan was made took its binds along.
             let found = named.iter().find(|range| range.id == eviction.range);
-            let Some((range, buffer)) = found.and_then(|range| Some((range, range.buffer()?))) else { continue };
+            let Some((range, buffer)) = found.and_then(|range| Some((range, range.buffer()?))) else {
+                continue;
+            };
             all.gone.push(self.stretch(range, buffer, &eviction.subs, None));
             let mut at = eviction.subs.start;
             for frames in &eviction.frames {

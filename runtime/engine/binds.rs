@@ -5,7 +5,7 @@ use crate::arena::{Arena, Buffer};
 use crate::range::{PlacementKind, RangeCell, Way};
 use crate::stats::Counters;
 use crate::trace::TraceCause;
-use crate::{Engine, EngineError, Ports};
+use crate::{Engine, Ports};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -44,34 +44,15 @@ fn mib(bytes: u64) -> String {
 }
 
 impl<P: Ports> Engine<P> {
-    /// Allocates as [`Engine::alloc`] does, but only where kernels find the range at the same device address for as long as it
-    /// lives.
-    ///
-    /// # Errors
-    /// `NotStable`, and as [`Engine::alloc`].
-    ///
-    /// # Panics
-    /// As [`Engine::alloc`].
-    pub fn alloc_stable(&self, bytes: u64, label: &str) -> Result<Arc<RangeCell<P>>, EngineError> {
-        let range = self.alloc(bytes, label)?;
-        match range.placement() {
-            (PlacementKind::Sparse | PlacementKind::InPlace, _) => Ok(range),
-            (PlacementKind::Span, why) => {
-                self.free(&range);
-                Err(EngineError::NotStable { label: label.into(), bytes, why })
-            }
-        }
-    }
-
     /// How kernels are to reach a range of `bytes` bytes that lies in frames: through a sparse buffer where it can have one.
-    pub(crate) fn choose_frames(&self, bytes: u64) -> Way<P::Device> {
-        match self.reserve_buffer(bytes) {
-            Ok(buffer) => {
-                let why = self.device.profile().reasons[0].as_str().into();
-                Way { kind: PlacementKind::Sparse, buffer: Some(buffer), why }
-            }
-            Err(why) => Way { kind: PlacementKind::Span, buffer: None, why: why.into() },
-        }
+    /// `why_not` says what stood against its use in place.
+    pub(crate) fn way_in_frames(&self, bytes: u64, why_not: Option<&str>) -> Way<P::Device> {
+        let (kind, buffer, why) = match self.reserve_buffer(bytes) {
+            Ok(buffer) => (PlacementKind::Sparse, Some(buffer), self.device.profile().reasons[0].clone()),
+            Err(why) => (PlacementKind::Span, None, why),
+        };
+        let why = why_not.map_or(why.clone(), |why_not| format!("not in place: {why_not}; {why}"));
+        Way { kind, buffer, why: why.into() }
     }
 
     fn reserve_buffer(&self, bytes: u64) -> Result<Buffer<P>, String> {
@@ -103,34 +84,55 @@ impl<P: Ports> Engine<P> {
         bytes.next_multiple_of(self.config.geometry.frame_bytes())
     }
 
-    /// A range whose way was chosen: if it has a sparse buffer, frames may come to lie there from now on.
-    pub(crate) fn enter_bindings(&self, range: &RangeCell<P>) {
-        if range.is_sparse() {
+    /// The range has a sparse buffer now, if it has one: frames may come to lie there.
+    pub(crate) fn enter_bindings(&self, arena: &mut Arena<P>, range: &RangeCell<P>, way: &Way<P::Device>) {
+        if way.kind == PlacementKind::Sparse {
             let subs = range.bytes.div_ceil(self.config.geometry.frame_bytes()) as u32;
-            let entered = self.arena.lock().bindings.add_range(range.id, subs);
+            let entered = arena.bindings.add_range(range.id, subs);
             entered.unwrap_or_else(|broken| panic!("a new range has binds: {broken}"));
         }
+    }
+
+    /// A range that was to be used in place, and cannot be, lies in frames from now on, unless another launch found it otherwise
+    /// meanwhile. Whether it is used in place.
+    pub(crate) fn settle_in_frames(&self, range: &RangeCell<P>, why_not: &str) -> bool {
+        let chosen = self.way_in_frames(range.bytes, Some(why_not));
+        let mut arena = self.arena.lock();
+        let mut way = range.way.lock();
+        let open = way.kind == PlacementKind::InPlace && way.buffer.is_none() && !range.is_dead();
+        if open {
+            self.enter_bindings(&mut arena, range, &chosen);
+        }
+        let unused = if open { core::mem::replace(&mut *way, chosen) } else { chosen };
+        let in_place = way.kind == PlacementKind::InPlace;
+        drop(way);
+        drop(arena);
+        if unused.kind == PlacementKind::Sparse {
+            drop(unused.buffer);
+            self.counters.sparse_bytes.fetch_sub(self.buffer_bytes(range.bytes), Ordering::Relaxed);
+        }
+        in_place
     }
 
     /// Destroys the buffer that a dropped range has for life, unless a submission still names it. Whether it is gone.
     ///
     /// The arena's lock is held from before until the range's frames are given up: in between a plan could bind them elsewhere,
     /// under a buffer that still has them.
-    pub(crate) fn drop_buffer(&self, arena: &mut Arena<P>, range: &RangeCell<P>) -> bool {
+    pub(crate) fn drop_sparse(&self, arena: &mut Arena<P>, range: &RangeCell<P>) -> bool {
         let mut way = range.way.lock();
+        if way.kind != PlacementKind::Sparse {
+            return true;
+        }
         // Nobody gets another reference meanwhile: launches find the range dead, and evictions take theirs under the arena's lock.
         if way.buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1) {
             return false;
         }
-        let buffer = way.buffer.take();
-        let sparse = way.kind == PlacementKind::Sparse && buffer.is_some();
+        let Some(buffer) = way.buffer.take() else { return true };
         drop(way);
         drop(buffer);
-        if sparse {
-            let removed = arena.bindings.remove_range(range.id);
-            removed.unwrap_or_else(|broken| panic!("a range with a sparse buffer has no binds: {broken}"));
-            self.counters.sparse_bytes.fetch_sub(self.buffer_bytes(range.bytes), Ordering::Relaxed);
-        }
+        let removed = arena.bindings.remove_range(range.id);
+        removed.unwrap_or_else(|broken| panic!("a range with a sparse buffer has no binds: {broken}"));
+        self.counters.sparse_bytes.fetch_sub(self.buffer_bytes(range.bytes), Ordering::Relaxed);
         true
     }
 

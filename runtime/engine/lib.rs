@@ -26,6 +26,7 @@ mod fault;
 mod frames;
 mod home;
 mod host;
+mod in_place;
 mod launch;
 mod lose;
 mod memory;

@@ -1,7 +1,8 @@
 //! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`]; [`sparse`]
-//! buffers.
+//! buffers; [`in_place`].
 
 mod copies;
+mod in_place;
 mod kernels;
 mod memory;
 mod order;
@@ -30,7 +31,7 @@ pub struct DeviceUnderTest<D: Device> {
 }
 
 /// How many cases [`run_device`] runs, whatever the profile.
-pub const DEVICE_CASES: usize = 37;
+pub const DEVICE_CASES: usize = 40;
 
 /// Runs the suite; how many cases ran, which is [`DEVICE_CASES`].
 ///
@@ -75,6 +76,9 @@ pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnde
         ("the address of a sparse buffer stays", sparse::address),
         ("binds are ordered by timelines alone", sparse::ordered),
         ("a bind leaves its neighbours alone", sparse::beside),
+        ("a kernel works on host bytes in place", in_place::works),
+        ("in place, a kernel stays inside its binding", in_place::bounds),
+        ("a buffer in place keeps its import", in_place::keeps),
     ];
     run_all("device", &cases, || Bench::new(exec.clone(), factory()))
 }

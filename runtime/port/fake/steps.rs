@@ -189,9 +189,7 @@ fn bound<X: Exec>(range: &BoundRange<FakeDevice<X>>) -> Binding {
         return Binding::Bytes(unsafe { RawBytes::new(core::ptr::NonNull::dangling(), 0) });
     };
     match &buffer.memory {
-        Memory::Span { bytes, .. } => {
-            Binding::Bytes(bytes.slice(range.offset as usize, range.bytes as usize))
-        }
+        Memory::Run { bytes, .. } => Binding::Bytes(bytes.slice(range.offset as usize, range.bytes as usize)),
         Memory::Sparse(buffer) => {
             let bytes = range.offset..range.offset + range.bytes;
             assert!(bytes.end <= buffer.bytes, "{bytes:?} of a sparse buffer of {} bytes", buffer.bytes);

@@ -16,6 +16,8 @@ pub struct DeviceCalls {
     pub reserve: u64,
     /// `import`
     pub import: u64,
+    /// `in_place`
+    pub in_place: u64,
     /// `submit`
     pub submit: u64,
     /// `read_frames` and `write_frames`
@@ -48,7 +50,8 @@ impl<X: Exec> FakeDevice<X> {
         self.shared().sparse.bound()
     }
 
-    /// Lets the `n`-th fallible call from now (grow, buffer, reserve, import, submit, read or write of frames) fail with nothing done
+    /// Lets the `n`-th fallible call from now (grow, buffer, reserve, import, in_place, submit, read or write of frames) fail with
+    /// nothing done
     /// (1: the next one). Zero: none.
     pub fn fail_call(&self, n: u64) {
         let mut state = locked(&self.shared().state);

@@ -142,7 +142,7 @@ fn binds_follow_copies_and_kernels_follow_binds_without_anybody_waiting() {
     if without_sparse(&rig) {
         return;
     }
-    // Binds that span two pieces, and more of them than one driver call takes under validation.
+    // Many binds, and some across two pieces.
     rig.device().grow(FrameIndex(0), 100).expect("grow");
     rig.device().grow(FrameIndex(100), 100).expect("grow");
     let kernel = rig.kernel("xor", KernelOptions::default());

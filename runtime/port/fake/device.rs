@@ -27,6 +27,11 @@ impl FakeKernel {
     pub fn new(body: impl Fn(&[RawBytes], &[u8], [u32; 3]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(body))
     }
+
+    /// Does it here and now, as the work of an application's own queue.
+    pub fn run(&self, bindings: &[RawBytes], push: &[u8], groups: [u32; 3]) {
+        (self.0)(bindings, push, groups);
+    }
 }
 
 /// A buffer of a [`FakeDevice`].

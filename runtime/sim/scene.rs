@@ -101,6 +101,9 @@ pub(crate) struct Stage {
     /// Guards that were ever asked for, and those of them that are gone.
     guards_asked: AtomicU64,
     guards_gone: AtomicU64,
+    /// Acquires that were ever asked for, and those of them that are over.
+    acquires_asked: AtomicU64,
+    acquires_gone: AtomicU64,
     /// How often the device's memory was taken down.
     teardowns: AtomicU64,
     met: Arc<Mutex<Met>>,
@@ -211,6 +214,8 @@ fn perform(
         arrived: AtomicU64::new(0),
         guards_asked: AtomicU64::new(0),
         guards_gone: AtomicU64::new(0),
+        acquires_asked: AtomicU64::new(0),
+        acquires_gone: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),
         met: Arc::clone(met),
     });
@@ -301,6 +306,12 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
     let idle = || quiet(&stage.engine.leftovers(), lost) == Leftovers::default();
     stage.await_rest(&rest, "all work comes to rest", idle);
     stage.audit();
+    for array in &shared {
+        let mut taken = array.take();
+        stage.acquire_at_rest(&mut taken);
+        array.put(taken);
+    }
+    stage.await_rest(&rest, "all work comes to rest again", idle);
     for array in shared {
         array.take().free(&stage);
     }
@@ -345,6 +356,8 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("bytes through imports", stats.path_import_bytes),
         ("bytes through staging", stats.path_staging_bytes),
         ("bytes read by the CPU", stats.path_cpu_bytes),
+        ("acquire", stats.acquires),
+        ("acquire cancelled", stats.acquires_cancelled),
         ("loss", u64::from(lost)),
     ];
     events.into_iter().for_each(|(what, n)| met.add(format!("event: {what}"), n));

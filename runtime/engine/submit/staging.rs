@@ -94,7 +94,7 @@ impl<P: Ports> Engine<P> {
         }
         waits = landed;
         bound.into_iter().for_each(|ticket| waits.add(ticket));
-        let Item { op, copy, evict, dispatch, .. } = item;
+        let Item { op, copy, evict, dispatch, grant, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();
         let mut submit = self.submit.lock();
@@ -102,6 +102,7 @@ impl<P: Ports> Engine<P> {
             self.record_dispatch(&mut submit, &ops[0], waits, dispatch);
         }
         self.note_queued(&ops, launched, waited);
+        self.keep_promise(&mut submit, &ops[0], grant);
         drop(submit);
         self.after_submit(&ops);
     }

@@ -113,6 +113,23 @@ fn what_was_noted_last_counts_and_outlives_an_abort() {
 }
 
 #[test]
+fn a_later_note_never_makes_an_earlier_one_unsaid() {
+    let mut p = placement(&[8]);
+    launch(&mut p, 1, &[scattered(0, 8, 0..8)]);
+    // Read after it was written: still to be written back.
+    p.touch(range(0), 0..4, 2, true);
+    p.touch(range(0), 0..4, 3, false);
+    p.touch(range(0), 4..8, 4, false);
+    assert_eq!(evicted(&p.admit(OpId(10), &[scattered(1, 4, 0..4)], 10).unwrap()), [(0, 4..8)]);
+    p.abort(OpId(10));
+    p.note_clean(range(0), 0..4);
+    // Told late of an earlier use: the last one counts.
+    p.touch(range(0), 0..4, 9, false);
+    p.touch(range(0), 0..8, 5, false);
+    assert_eq!(evicted(&p.admit(OpId(10), &[scattered(1, 4, 0..4)], 10).unwrap()), [(0, 4..8)]);
+}
+
+#[test]
 fn spans_and_scattered_ranges_are_each_others_victims() {
     let mut p = placement(&[8]);
     launch(&mut p, 1, &[want(0, 8, 0..3), scattered(1, 8, 0..4)]);

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use vkhmm_core::units::ByteRange;
 use vkhmm_engine::{AccessKind, Acquired, Argument, BindTo, EngineError};
 use vkhmm_port::fake::{FakeKernel, FakeSemaphore};
-use vkhmm_port::{Device, Exec, HostMemory, RawBytes, Signal};
+use vkhmm_port::{BoundRange, Device, Exec, Signal};
 
 /// How often a busy acquire is tried again before the program does something else.
 const TRIES: u32 = 5;
@@ -128,14 +128,12 @@ impl Actor {
     /// Puts `work` on a queue of the application's own. What it signals once it is done.
     fn submit(&mut self, acquired: &Acquired<SimPorts>, work: FakeKernel) -> (FakeSemaphore, u64) {
         let (semaphore, value) = (FakeSemaphore::default(), 1 + self.random.below(9));
-        let parts: Vec<RawBytes> = acquired
-            .parts()
-            .iter()
-            .map(|part| match &part.buffer {
-                Some(buffer) => buffer.bytes(part.offset, part.bytes),
-                None => self.stage.host.alias((0..0).into()),
-            })
-            .collect();
+        let bound = |part: &vkhmm_engine::AcquiredPart<SimPorts>| BoundRange {
+            buffer: part.buffer.clone(),
+            offset: part.offset,
+            bytes: part.bytes,
+        };
+        let parts: Vec<_> = acquired.parts().iter().map(bound).collect();
         let (stage, theirs, wait) = (Arc::clone(&self.stage), semaphore.clone(), acquired.wait());
         let lag = self.random.below(40);
         let body = move || {
@@ -152,7 +150,7 @@ impl Actor {
             }
             (0..lag).for_each(|_| stage.exec.pass());
             stage.exec.note(format_args!("the application's queue runs"));
-            work.run(&parts, &[], [1; 3]);
+            stage.device.work_on(&parts, |bytes| work.run(bytes, &[], [1; 3]));
             theirs.signal(value);
         };
         self.stage.exec.spawn("app queue", Box::new(body)).expect("a thread for the application's queue");

@@ -159,11 +159,8 @@ impl Actor {
 }
 
 impl Stage {
-    /// With nothing under way nothing is busy.
-    ///
-    /// # Panics
-    /// If an acquire says so.
-    pub(in super::super) fn acquire_at_rest(&self, array: &mut Array) {
+    /// With nothing under way. Whether that was granted, or refused for good.
+    pub(in super::super) fn acquire_at_rest(&self, array: &Array) -> bool {
         let bytes = ByteRange { start: 0, end: 1 };
         let argument = Argument {
             range: Some(Arc::clone(&array.range)),
@@ -174,9 +171,10 @@ impl Stage {
         let borrow = [(array.place(bytes), super::super::ledger::Strength::Shared)];
         match self.ledger.lend(&borrow, || self.engine.acquire(vec![argument], "at rest".into())) {
             Ok(acquired) => acquired.cancel(),
-            Err(EngineError::Busy { why, .. }) => panic!("liveness: busy at rest: {why}"),
+            Err(EngineError::Busy { .. }) => return false,
             Err(_) => {}
         }
+        true
     }
 }
 

@@ -106,9 +106,12 @@ fn the_holder_of_the_lock_may_touch() {
     let mut x = rt.alloc::<f32>(N).expect("alloc");
     x.fill(1.5);
     let scale = kernel(&rt, spv::SCALE);
-    rt.launch(&scale, Grid::linear(N), (x.write(), 2.0_f32)).expect("launch");
-    rt.sync().expect("sync");
-    app.lock.hold(|| assert!(x.iter().all(|v| *v == 3.0)));
+    let mut expected = 1.5;
+    for _ in 0..20 {
+        rt.launch(&scale, Grid::linear(N), (x.write(), 2.0_f32)).expect("launch");
+        expected *= 2.0;
+        app.lock.hold(|| assert!(x.iter().all(|v| *v == expected)));
+    }
     drop((x, scale));
     rt.close(PATIENCE).expect("close");
 }

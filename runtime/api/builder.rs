@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
-use vkhmm_port::HostMemory;
 use vkhmm_port::inject::{Injected, Trouble};
+use vkhmm_port::{Device, DeviceProfile, HostMemory};
 use vkhmm_vulkan::{Parts, Switches, VulkanDevice};
 
 /// Which fault engine answers CPU touches.
@@ -95,8 +95,8 @@ impl Builder {
         self
     }
 
-    /// Most bytes of host memory that the device may have imported (and pinned) at a time. Default: a quarter of the memory
-    /// that is available.
+    /// Most bytes of host memory that the device may have imported (and pinned) at a time. Default: a quarter of the memory that is
+    /// available; where device memory is the host's, what the device may have of it, but at most three quarters of what is available.
     #[must_use]
     pub fn import_limit(mut self, bytes: u64) -> Self {
         self.import_limit = Some(bytes);
@@ -154,7 +154,6 @@ impl Builder {
         let host = Arc::new(Injected::new(opened.host, trouble.clone()));
         host.populate(first).map_err(|e| Error::Memory(e.into()))?;
         let probe = host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
-        let config = self.engine_config()?;
         let device = match parts {
             None => VulkanDevice::open(device_config, Some(probe))?,
             // SAFETY: only `from_vulkan` brings parts, and its caller promises their contract.
@@ -163,6 +162,7 @@ impl Builder {
         check_queues(&device, host.profile())?;
         let device = Arc::new(device);
         host.punch(first).map_err(|e| Error::Memory(e.into()))?;
+        let config = self.engine_config(device.profile())?;
         let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
             Some(path) => Some(Recorder::create(&path)?),
             None => None,
@@ -248,7 +248,7 @@ impl Builder {
         })
     }
 
-    fn engine_config(&self) -> Result<vkhmm_engine::Config> {
+    fn engine_config(&self, device: &DeviceProfile) -> Result<vkhmm_engine::Config> {
         let limit = or_env(self.limit, "VKHMM_MEMORY_LIMIT", SIZE, size)?;
         let block = Geometry::PRODUCTION.frame_bytes();
         if let Some(bytes) = limit.filter(|b| *b < block) {
@@ -259,11 +259,17 @@ impl Builder {
             });
         }
         let default = vkhmm_engine::Config::default();
-        let available = available_memory().unwrap_or(u64::MAX) / 4;
+        let available = available_memory().unwrap_or(u64::MAX);
+        // Imports are what kernels work on there, as frames are elsewhere; and what is pinned nobody else can have.
+        let import_limit = match device.memory.kind {
+            MemoryKind::UnifiedMemory => device.limit_bytes_default.min(available / 4 * 3),
+            _ => available / 4,
+        };
         let watchdog = env("VKHMM_WATCHDOG", "seconds", |v| v.parse::<u64>().ok().filter(|s| *s > 0))?;
         Ok(vkhmm_engine::Config {
             device_memory_limit: limit,
-            import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?.unwrap_or(available),
+            import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?
+                .unwrap_or(import_limit),
             strict_io: or_env(self.strict_io, "VKHMM_STRICT_IO", "0 or 1", flag)?
                 .unwrap_or(cfg!(debug_assertions)),
             watchdog: watchdog.map_or(default.watchdog, Duration::from_secs),

@@ -20,6 +20,9 @@ impl<P: Ports> Engine<P> {
         loop {
             let seen = self.work.epoch();
             let mut submit = self.submit.lock();
+            if self.flush_asked.swap(false, Ordering::AcqRel) {
+                self.flush_locked(&mut submit);
+            }
             if let Some(item) = submit.queue.pop_front() {
                 submit.busy = true;
                 drop(submit);

@@ -2,16 +2,19 @@
 
 #![allow(dead_code, unreachable_pub)]
 
-use std::sync::Arc;
+use core::fmt::Arguments;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
 use vkhmm_engine::{
-    AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, Ports, RangeCell,
+    AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, PlacementKind, Ports,
+    RangeCell,
 };
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
+    Watch,
 };
 use vkhmm_port::{FaultMode, HostMemory, RawBytes};
 
@@ -42,6 +45,9 @@ pub struct Setup {
     pub timelines: u8,
     pub import: bool,
     pub import_limit: u64,
+    /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
+    pub in_place: Option<u64>,
+    pub queue_is_shared: bool,
     pub slots: u32,
     pub limit_frames: u32,
     pub piece_frames: u32,
@@ -65,6 +71,8 @@ impl Default for Setup {
             timelines: 3,
             import: true,
             import_limit: u64::MAX,
+            in_place: None,
+            queue_is_shared: false,
             slots: 4,
             limit_frames: 64,
             piece_frames: u32::MAX,
@@ -83,6 +91,11 @@ impl Default for Setup {
 
 /// Option combinations that every flow is run with: each option in each of its values, in every pair that matters.
 pub fn combinations() -> Vec<Setup> {
+    [framed(), in_place()].concat()
+}
+
+/// Those of [`combinations`] in which kernels work on frames alone.
+pub fn framed() -> Vec<Setup> {
     let base = Setup::default();
     vec![
         base.clone(),
@@ -92,6 +105,7 @@ pub fn combinations() -> Vec<Setup> {
         Setup { inline_bytes: 64, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, timelines: 1, regions: 1, ..base.clone() },
+        Setup { kind: MemoryKind::DeviceCoherent, queue_is_shared: true, timelines: 1, ..base.clone() },
         Setup { kind: MemoryKind::DeviceBar, strict: true, ..base.clone() },
         Setup { kind: MemoryKind::UnifiedMemory, import: false, slots: 1, ..base.clone() },
         Setup { publish_read_only: false, ..base.clone() },
@@ -105,6 +119,21 @@ pub fn combinations() -> Vec<Setup> {
     ]
 }
 
+/// Those in which kernels work in place: on everything, on small ranges, and until imports are refused.
+pub fn in_place() -> Vec<Setup> {
+    let base = Setup { in_place: Some(u64::MAX), ..Setup::default() };
+    let unified = Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..Setup::default() };
+    vec![
+        unified.clone(),
+        Setup { import_limit: 512, queue_is_shared: true, ..unified.clone() },
+        Setup { geometry: LARGE, strict: true, ..unified },
+        Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
+        Setup { publish_read_only: false, timelines: 1, ..base.clone() },
+        Setup { protect: false, ..base.clone() },
+        Setup { faults: FaultMode::Declared, ..base },
+    ]
+}
+
 /// An engine that runs, and the fakes under it.
 pub struct World<H: HostMemory = FakeHost> {
     pub engine: Arc<Engine<TestPorts<H>>>,
@@ -112,11 +141,18 @@ pub struct World<H: HostMemory = FakeHost> {
     pub device: FakeDevice,
     pub imports: FakeImports,
     pub setup: Setup,
+    /// Threads that must not have submitted, and did.
+    pub misplaced: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     pub fn new(setup: Setup) -> Self {
         Self::with_host(setup, |host| host)
+    }
+
+    /// `watch` is told of every call of the device.
+    pub fn with_device(setup: Setup, watch: impl Fn(Arguments<'_>) + Send + Sync + 'static) -> Self {
+        Self::with(setup, |host| host, watch)
     }
 
     pub fn small() -> Self {
@@ -131,7 +167,16 @@ impl World {
 impl<H: HostMemory> World<H> {
     /// The engine works on what `wrap` makes of the host.
     pub fn with_host(setup: Setup, wrap: impl FnOnce(FakeHost) -> H) -> Self {
+        Self::with(setup, wrap, |_| ())
+    }
+
+    fn with(
+        setup: Setup,
+        wrap: impl FnOnce(FakeHost) -> H,
+        watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+    ) -> Self {
         let imports = FakeImports::default();
+        let misplaced = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::new(
             setup.geometry,
             setup.blocks,
@@ -150,6 +195,9 @@ impl<H: HostMemory> World<H> {
                 kind: setup.kind,
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
+                in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
+                queue_is_shared: setup.queue_is_shared,
+                watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
                 staging_slots: setup.slots,
                 frames_max: 1 << 16,
                 piece_frames_max: setup.piece_frames,
@@ -164,6 +212,7 @@ impl<H: HostMemory> World<H> {
             device_memory_limit: Some(u64::from(setup.limit_frames) * setup.geometry.frame_bytes()),
             import_limit: setup.import_limit,
             import_bytes_min: 1,
+            in_place_bytes: setup.in_place.unwrap_or(0),
             strict_io: setup.strict,
             batch_age: setup.batch_age,
             watchdog: Duration::from_secs(3),
@@ -174,7 +223,7 @@ impl<H: HostMemory> World<H> {
         let declared = setup.faults == FaultMode::Declared;
         let faults: Option<Arc<FakeFaults>> = (!declared).then(|| Arc::new(host.faults()));
         engine.start(faults).expect("threads");
-        Self { engine, host, device, imports, setup }
+        Self { engine, host, device, imports, setup, misplaced }
     }
 
     pub fn page(&self) -> u64 {
@@ -262,6 +311,7 @@ impl<H: HostMemory> World<H> {
     pub fn rest(&self) {
         self.engine.sync().expect("no loss");
         until("no operation is open", || self.engine.who_is_busy() == "no operation is open");
+        assert_eq!(*self.misplaced.lock().unwrap(), [""; 0], "threads that answer touches have submitted");
     }
 
     pub fn location(&self, range: &Range<H>, offset: u64) -> Location {
@@ -274,6 +324,11 @@ impl<H: HostMemory> World<H> {
         (0..pages).map(|p| letter(self.location(range, p * self.page()))).collect()
     }
 
+    /// Whether kernels work on the range's own bytes. Once it was launched on, that is for life.
+    pub fn in_place(&self, range: &Range<H>) -> bool {
+        range.placement().0 == PlacementKind::InPlace
+    }
+
     pub fn page_at(&self, range: &Range<H>, offset: u64) -> PageIndex {
         PageIndex((range.offset() + offset) / self.page())
     }
@@ -283,6 +338,22 @@ impl<H: HostMemory> Drop for World<H> {
     fn drop(&mut self) {
         self.engine.stop();
     }
+}
+
+/// Notes submissions by threads that answer touches.
+fn submitters(
+    misplaced: &Arc<Mutex<Vec<String>>>,
+    watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+) -> Watch {
+    let misplaced = Arc::clone(misplaced);
+    Arc::new(move |line| {
+        let thread = std::thread::current();
+        let answers = matches!(thread.name(), Some("vkhmm-fault" | "vkhmm-complete"));
+        if answers && line.to_string().starts_with("submit") {
+            misplaced.lock().unwrap().push(format!("{thread:?}: {line}"));
+        }
+        watch(line);
+    })
 }
 
 pub fn letter(location: Location) -> char {
@@ -377,7 +448,16 @@ impl Random {
 
 /// Runs `body` in a fresh world of each combination; then everything comes to rest.
 pub fn each(body: impl Fn(&World) + Send + Copy + 'static) {
-    for setup in combinations() {
+    each_of(combinations(), body);
+}
+
+/// As [`each`], in worlds where bytes must move.
+pub fn each_framed(body: impl Fn(&World) + Send + Copy + 'static) {
+    each_of(framed(), body);
+}
+
+fn each_of(setups: Vec<Setup>, body: impl Fn(&World) + Send + Copy + 'static) {
+    for setup in setups {
         let shown = format!("{setup:?}");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             within(20, move || {

@@ -53,6 +53,7 @@ impl<P: Ports> Engine<P> {
                     let item = self.commit(&ops, &blocks, found, Cause::Evict);
                     self.arena.lock().commit(ops.main.id, &item.waits);
                     self.put(item);
+                    self.see_submitted();
                     return Ok(frames * self.config.geometry.frame_bytes());
                 }
                 Err(refusal) => {

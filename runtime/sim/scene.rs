@@ -353,6 +353,7 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("thrash", stats.refault_bytes),
         ("launch that waited", stats.launches_waited),
         ("resident launch", stats.launches_resident),
+        ("launch in place", stats.launches_in_place),
         ("parked touch", stats.faults_parked),
         ("stray touch", stats.faults_stray),
         ("zeros made on the device", stats.zeroed_bytes),
@@ -370,6 +371,9 @@ fn note_what_happened(stage: &Stage, lost: bool) {
     met.note(format!("faults: {:?}", setting.host.faults));
     met.note(format!("way: {}", if setting.device.import.is_some() { "import" } else { "staging" }));
     met.note(format!("queues: {}", setting.device.timelines));
+    if setting.device.queue_is_shared {
+        met.note("queues: the application's too");
+    }
     stage.host.told_to_fail().iter().for_each(|call| met.note(format!("failed: {call}")));
     stage.device.told_to_fail().iter().for_each(|call| met.note(format!("failed: {call}")));
 }

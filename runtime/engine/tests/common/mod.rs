@@ -211,7 +211,7 @@ impl<H: HostMemory> World<H> {
                 kind: setup.kind,
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
-                in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
+                in_place_bytes_max: setup.in_place.map(|_| 1 << 40),
                 queue_is_shared: setup.queue_is_shared,
                 watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
                 sparse: setup.sparse.map(|space_bytes| SparseProfile {

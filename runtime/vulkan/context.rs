@@ -2,6 +2,7 @@
 //! is destroyed after the last of them.
 
 use crate::config::Switches;
+use crate::device::WAIT_SLICE;
 use crate::error::{OpenError, driver};
 use crate::features::Features;
 use crate::instance::Instance;
@@ -155,6 +156,32 @@ impl Context {
         driver(operation, bytes, result)
     }
 
+    /// Waits until the timeline `semaphore` has reached `value`, which is submitted; or until the driver gives the device up.
+    pub(crate) fn reach(
+        &self,
+        operation: &'static str,
+        semaphore: vk::Semaphore,
+        value: u64,
+    ) -> Result<(), DeviceError> {
+        let (semaphores, values) = ([semaphore], [value]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        loop {
+            if self.is_gone() {
+                return Err(DeviceError::Lost { operation });
+            }
+            // SAFETY: vkWaitSemaphores: the callers name a timeline of this device that lives longer.
+            match unsafe { self.device.wait_semaphores(&info, WAIT_SLICE.as_nanos() as u64) } {
+                Ok(()) => return Ok(()),
+                Err(vk::Result::TIMEOUT) => {}
+                Err(e) => {
+                    // Remembers a loss, which ends this; what else a wait can return is the driver's want of memory.
+                    let _ = self.failed(operation, 0, e);
+                    std::thread::sleep(WAIT_SLICE);
+                }
+            }
+        }
+    }
+
     /// A buffer without memory. Shared by exactly the families in use (ours, and those that an application names) where they are
     /// several: managed memory has no layout at stake, and ownership transfers per frame would double the barriers.
     pub(crate) fn new_buffer(
@@ -176,6 +203,24 @@ impl Context {
         }
         // SAFETY: vkCreateBuffer: size is checked by the callers to be above zero, CONCURRENT only with two families or more,
         // the chained structure only where VK_EXT_external_memory_host is on (`import.rs` checks).
+        unsafe { self.device.create_buffer(&info, None) }.map_err(|e| self.failed(operation, bytes, e))
+    }
+
+    /// A sparse buffer, shared as the others are.
+    pub(crate) fn new_sparse_buffer(
+        &self,
+        operation: &'static str,
+        bytes: u64,
+        usage: vk::BufferUsageFlags,
+    ) -> Result<vk::Buffer, DeviceError> {
+        let info = vk::BufferCreateInfo::default()
+            .flags(vk::BufferCreateFlags::SPARSE_BINDING | vk::BufferCreateFlags::SPARSE_RESIDENCY)
+            .size(bytes)
+            .usage(usage)
+            .sharing_mode(sharing(&self.families))
+            .queue_family_indices(&self.families);
+        // SAFETY: vkCreateBuffer: as above; the callers ask only where both sparse features are on, and keep to the device's sparse
+        // address space.
         unsafe { self.device.create_buffer(&info, None) }.map_err(|e| self.failed(operation, bytes, e))
     }
 

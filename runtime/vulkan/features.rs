@@ -177,6 +177,11 @@ impl Features {
         on
     }
 
+    /// Whether buffers can be sparse, and partly bound.
+    pub(crate) fn sparse_buffers(&self) -> bool {
+        self.core.sparse_binding == vk::TRUE && self.core.sparse_residency_buffer == vk::TRUE
+    }
+
     /// What is on both here and in `other`, as far as [`ROWS`] goes.
     pub(crate) fn shared_with(&self, other: &Self) -> Self {
         other.chosen(|row| (row.get)(self) == vk::TRUE)

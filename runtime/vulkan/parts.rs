@@ -131,12 +131,12 @@ impl VulkanDevice {
         config: Config,
         probe: Option<RawBytes>,
     ) -> Result<Self, OpenError> {
-        let mut physical = Physical::query(&parts.instance, parts.physical, parts.api_version);
+        let mut physical = Physical::query(&parts.instance, parts.physical, parts.api_version, parts.usage);
         if config.switches.mock {
             physical.assume_features();
         }
         choice::usable(&physical)?;
-        let asked = Requirements::of(&physical, Level::Everything, config.switches.shared_queue);
+        let asked = Requirements::of(&physical, Level::Everything, &config);
         let names: Vec<&CStr> = parts.extensions.iter().map(CString::as_c_str).collect();
         // SAFETY: `Parts`, 2: the chain is what vkCreateDevice was given.
         let enabled = unsafe { Features::enabled(parts.features, parts.enabled_features.as_ref()) };

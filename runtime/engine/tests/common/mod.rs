@@ -16,7 +16,7 @@ use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
     Watch,
 };
-use vkhmm_port::{FaultMode, HostMemory, RawBytes};
+use vkhmm_port::{FaultMode, HostMemory, RawBytes, SparseProfile};
 
 /// Every limit is met at once.
 pub const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -48,6 +48,8 @@ pub struct Setup {
     /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
     pub in_place: Option<u64>,
     pub queue_is_shared: bool,
+    /// There are sparse buffers, of so many bytes in all.
+    pub sparse: Option<u64>,
     pub slots: u32,
     pub limit_frames: u32,
     pub piece_frames: u32,
@@ -73,6 +75,7 @@ impl Default for Setup {
             import_limit: u64::MAX,
             in_place: None,
             queue_is_shared: false,
+            sparse: None,
             slots: 4,
             limit_frames: 64,
             piece_frames: u32::MAX,
@@ -94,8 +97,18 @@ pub fn combinations() -> Vec<Setup> {
     [framed(), in_place()].concat()
 }
 
-/// Those of [`combinations`] in which kernels work on frames alone.
+/// Those of [`combinations`] in which kernels work on frames alone: in spans, in sparse buffers, and in both at once, where the
+/// space for sparse buffers is short.
 pub fn framed() -> Vec<Setup> {
+    let spans = spans();
+    let sparse = |space| move |setup: &Setup| Setup { sparse: Some(space), ..setup.clone() };
+    let short = [0, 3, 5, 12, 14].map(|i| sparse(4 * spans[i].geometry.block_bytes())(&spans[i]));
+    let whole: Vec<_> = spans.iter().map(sparse(1 << 30)).collect();
+    [spans, whole, short.into()].concat()
+}
+
+/// Those without sparse buffers.
+pub fn spans() -> Vec<Setup> {
     let base = Setup::default();
     vec![
         base.clone(),
@@ -126,6 +139,7 @@ pub fn in_place() -> Vec<Setup> {
     vec![
         unified.clone(),
         Setup { import_limit: 512, queue_is_shared: true, ..unified.clone() },
+        Setup { import_limit: 512, sparse: Some(1 << 30), ..unified.clone() },
         Setup { geometry: LARGE, strict: true, ..unified },
         Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
         Setup { publish_read_only: false, timelines: 1, ..base.clone() },
@@ -198,6 +212,11 @@ impl<H: HostMemory> World<H> {
                 in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
                 queue_is_shared: setup.queue_is_shared,
                 watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
+                sparse: setup.sparse.map(|space_bytes| SparseProfile {
+                    page_bytes: setup.geometry.frame_bytes(),
+                    buffer_bytes_max: 1 << 30,
+                    space_bytes,
+                }),
                 staging_slots: setup.slots,
                 frames_max: 1 << 16,
                 piece_frames_max: setup.piece_frames,
@@ -449,6 +468,11 @@ impl Random {
 /// Runs `body` in a fresh world of each combination; then everything comes to rest.
 pub fn each(body: impl Fn(&World) + Send + Copy + 'static) {
     each_of(combinations(), body);
+}
+
+/// As [`each`], in worlds where every argument lies in a span.
+pub fn each_in_spans(body: impl Fn(&World) + Send + Copy + 'static) {
+    each_of(spans(), body);
 }
 
 /// As [`each`], in worlds where bytes must move.

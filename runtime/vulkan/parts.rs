@@ -54,7 +54,9 @@ impl fmt::Debug for OwnQueue {
 /// 3. Each of `queues` was created with `device`, without flags, in the family named.
 /// 4. Nobody else uses a queue without a lock, in any way, vkQueueWaitIdle and vkDeviceWaitIdle included: call these only when no
 ///    runtime is open on the device, or wait for semaphores instead. A queue with a lock is used under that lock only.
-/// 5. The lock's `lock` excludes every other use of the queue until `unlock`; a thread that holds it calls nothing of vkhmm.
+/// 5. The lock's `lock` excludes every other use of the queue until `unlock`; a thread that holds it calls nothing of vkhmm. It may
+///    touch managed memory, but for pages that a call of another thread's is moving and that has not returned: that call may be waiting
+///    for the lock.
 /// 6. `families` names every family whose queues will touch managed buffers; the device was created with queues of each.
 /// 7. `usage` is allowed on this device for storage buffers with device addresses.
 /// 8. Managed buffers that the application is given are used as their hand-over says, and are neither destroyed nor bound anew.

@@ -7,7 +7,7 @@ use crate::error::{driver, refused};
 use crate::memory::{Arena, FRAME_BYTES, Over, Reserved, VulkanBuffer};
 use crate::queues::{Queue, Submitting};
 use ash::vk;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Bind, Command, DeviceError, Role, Submission};
@@ -73,6 +73,16 @@ impl Binder {
             self.give(queue, batch, before, after.as_slice())?;
         }
         Ok(())
+    }
+
+    /// Does the batches one after the other, past the queue's timeline, and waits for them.
+    pub(crate) fn run(&self, queue: &Queue, batches: &Batches) -> Result<(), DeviceError> {
+        let mut state = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = state.steps + batches.len() as u64;
+        self.submit(queue, &mut state, batches, &[], Some((self.step, done)))?;
+        state.steps = done;
+        drop(state);
+        if self.ctx.mock { queue.settle_mock().map(drop) } else { self.ctx.reach(OPERATION, self.step, done) }
     }
 
     /// One batch, in a driver call of its own.

@@ -1,6 +1,7 @@
 //! The mutations: laws of the engine, each broken on purpose in a copy of the sources. `tests/engine_mutants` builds the copy and
 //! says who notices.
 
+mod binds;
 mod frames;
 mod order;
 mod pages;
@@ -40,5 +41,8 @@ pub(crate) struct Mutant {
 
 /// Every mutation, by topic.
 pub(crate) fn all() -> Vec<&'static Mutant> {
-    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS].into_iter().flatten().collect()
+    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS, binds::MUTANTS]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -7,8 +7,8 @@ use core::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
 use vkhmm_engine::Config;
-use vkhmm_port::FaultMode;
 use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeImports};
+use vkhmm_port::{FaultMode, SparseProfile};
 
 /// A world so small that every limit is met: 16-byte pages, 64-byte frames, 128-byte blocks.
 pub const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -49,6 +49,8 @@ impl Setting {
             1 | 2 => FaultMode::UserOnly,
             _ => FaultMode::Full,
         };
+        // Drawn beside the others, which are as they were without it.
+        let mut beside = Random::new(random.clone().number());
         let threads = 2 + random.below(3);
         let limit = 2 + random.below(7);
         let blocks = 6 + 3 * threads as u32;
@@ -68,6 +70,15 @@ impl Setting {
             kind: kinds[random.below(6) as usize],
             timelines: if random.one_in(3) { 1 } else { 3 },
             import: random.one_in(2).then(|| imports.clone()),
+            sparse: beside.one_in(2).then(|| SparseProfile {
+                page_bytes: u64::from(SMALL.page_bytes),
+                buffer_bytes_max: if beside.one_in(6) { 2 * SMALL.block_bytes() } else { 1 << 30 },
+                space_bytes: if beside.one_in(3) {
+                    (2 + beside.below(6)) * SMALL.block_bytes()
+                } else {
+                    1 << 30
+                },
+            }),
             staging_slots: 1 + random.below(4) as u32,
             frames_max: if random.one_in(8) { 1 + random.below(limit) as u32 } else { 64 },
             piece_frames_max: if random.one_in(4) { 2 + random.below(3) as u32 } else { u32::MAX },
@@ -114,12 +125,13 @@ impl fmt::Display for Setting {
         let (host, device, config) = (&self.host, &self.device, &self.config);
         write!(
             f,
-            "{:?}, {} timelines, import {}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
+            "{:?}, {} timelines, import {}, sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
              {:?}, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
             device.timelines,
             device.import.is_some(),
+            device.sparse.map(|sparse| sparse.space_bytes),
             device.staging_slots,
             device.regions_max,
             device.inline_copy_bytes,

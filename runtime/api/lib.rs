@@ -4,7 +4,9 @@
 #![deny(missing_docs)]
 
 mod access;
+mod acquire;
 mod builder;
+mod close;
 mod doctor;
 mod error;
 mod guard;
@@ -16,10 +18,13 @@ mod record;
 mod runtime;
 mod shipped;
 mod view;
+pub mod vulkan;
 mod windows;
 
 pub use access::{Access, Argument, Arguments};
+pub use acquire::{Accesses, Acquired, DevicePlace};
 pub use builder::{Builder, FaultEngine};
+pub use close::{CloseError, Closing};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};
 pub use guard::{HostGuard, HostGuardMut};

@@ -1,13 +1,20 @@
 //! Roles to queues: a transfer-only family for copies where there is one, two queues of it for both directions at once; else a
-//! second compute family; else other queues of the compute family; else one queue for all. Roles that share a queue share its
-//! lock and its timeline, so the same code is right on one queue and on four.
+//! second compute family; else other queues of the compute family; else one queue for all. Copies and kernels that share a queue
+//! share its lock and its timeline, so the same code is right on one queue and on four.
+//!
+//! Binds, grants and releases have a timeline each, whatever they share a queue with: binds are ordered against submissions by
+//! semaphores alone (Vulkan specification, "Sparse Resource Memory Binding"), grants' values are promised before they are submitted,
+//! and releases end when an application's work does. Spare queues go to binds, then to releases, then to grants.
 
 use crate::context::Context;
+use crate::device::WAIT_SLICE;
+use crate::door::Door;
 use crate::error::driver;
+use crate::parts::OwnQueue;
 use crate::recycle::Recycler;
 use ash::vk;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{DeviceError, Role};
@@ -15,7 +22,7 @@ use vkhmm_port::{DeviceError, Role};
 /// Which queues to create and which role uses which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// (family, index in the family), each once unless split; the place in the list is the timeline.
+    /// (family, index in the family); the place in the list is the timeline.
     pub(crate) queues: Vec<(u32, u32)>,
     /// For each of [`Role::ALL`] its place in `queues`.
     pub(crate) roles: [usize; 6],
@@ -26,9 +33,15 @@ pub(crate) struct Plan {
 /// Work of the video engines; their families can copy, but are the last choice.
 const VIDEO: vk::QueueFlags = vk::QueueFlags::from_raw(0x20 | 0x40 | 0x100);
 
+/// Work for which a queue has commands.
+const ENGINES: vk::QueueFlags = vk::QueueFlags::from_raw(
+    vk::QueueFlags::GRAPHICS.as_raw() | vk::QueueFlags::COMPUTE.as_raw() | vk::QueueFlags::TRANSFER.as_raw(),
+);
+
 impl Plan {
-    /// Chooses for a device with these families, one of which can compute. `shared`: one queue whatever there is.
-    pub(crate) fn new(families: &[vk::QueueFamilyProperties], shared: bool) -> Self {
+    /// Chooses for a device with these families, one of which can compute. `shared`: one queue whatever there is. `sparse`: there
+    /// will be binds, if a family takes them.
+    pub(crate) fn new(families: &[vk::QueueFamilyProperties], shared: bool, sparse: bool) -> Self {
         let find = |want: &dyn Fn(u32, vk::QueueFlags) -> bool| {
             (0_u32..)
                 .zip(families)
@@ -87,16 +100,83 @@ impl Plan {
             place(Role::CopyIn),
             place(Role::CopyOut)
         );
-        Self { queues, roles, words }
+        let mut plan = Self { queues, roles, words };
+        plan.add_own_timelines(families, shared, sparse);
+        plan
     }
 
-    /// Gives each direction of copies and the kernels a timeline of their own, whether or not they share a queue.
+    /// Binds, grants and releases.
+    fn add_own_timelines(&mut self, families: &[vk::QueueFamilyProperties], shared: bool, sparse: bool) {
+        let compute = self.queues[self.roles[Role::Compute as usize]];
+        let flags = |family: u32| families[family as usize].queue_flags;
+        let binds = |family: u32| flags(family).contains(vk::QueueFlags::SPARSE_BINDING);
+        if sparse {
+            let only = (0..families.len() as u32).find(|f| {
+                !shared
+                    && binds(*f)
+                    && !flags(*f).intersects(ENGINES | VIDEO)
+                    && families[*f as usize].queue_count > 0
+            });
+            let place = only
+                .map(|family| (family, 0))
+                .or_else(|| self.spare(families, shared, &binds))
+                .or_else(|| Some(compute).filter(|(family, _)| binds(*family)))
+                .or_else(|| self.queues.iter().copied().find(|(family, _)| binds(*family)));
+            match place {
+                Some(place) => self.own(Role::Bind, place),
+                None => self.words += ", no binds",
+            }
+        }
+        // They end with a barrier like every submission, which queues of these kinds take.
+        let any = |family: u32| flags(family).intersects(ENGINES) && !flags(family).intersects(VIDEO);
+        for role in [Role::Release, Role::Grant] {
+            let place = self.spare(families, shared, &any).unwrap_or(compute);
+            self.own(role, place);
+        }
+    }
+
+    /// A queue that no role has, of a family that will do; of one in use rather than of another, so that few families share.
+    fn spare(
+        &self,
+        families: &[vk::QueueFamilyProperties],
+        shared: bool,
+        will_do: &dyn Fn(u32) -> bool,
+    ) -> Option<(u32, u32)> {
+        let used = self.families();
+        let others = (0..families.len() as u32).filter(|f| used.iter().all(|(u, _)| u != f)).map(|f| (f, 0));
+        let first = used.iter().copied().chain(others);
+        let free =
+            first.filter(|(family, next)| *next < families[*family as usize].queue_count && will_do(*family));
+        free.take(usize::from(!shared)).next()
+    }
+
+    /// Gives `role` a timeline of its own on the queue `place`.
+    fn own(&mut self, role: Role, place: (u32, u32)) {
+        self.roles[role as usize] = self.queues.len();
+        self.queues.push(place);
+        let name = match role {
+            Role::Bind => "binds",
+            Role::Grant => "grants",
+            _ => "releases",
+        };
+        self.words += &format!(", {name} family {} queue {}", place.0, place.1);
+    }
+
+    /// Whether there is a queue for binds.
+    pub(crate) fn binds(&self) -> bool {
+        self.roles[Role::Bind as usize] != self.roles[Role::Compute as usize]
+    }
+
+    /// Gives each direction of copies and the kernels a timeline of their own, too, whether or not they share a queue.
     pub(crate) fn split(self) -> Self {
-        let queue = |role: Role| self.queues[self.roles[role as usize]];
-        let queues = vec![queue(Role::Compute), queue(Role::CopyIn), queue(Role::CopyOut)];
+        let mut queues = Vec::new();
         let mut roles = [0_usize; 6];
-        roles[Role::CopyIn as usize] = 1;
-        roles[Role::CopyOut as usize] = 2;
+        for role in [Role::Compute, Role::CopyIn, Role::CopyOut, Role::Bind, Role::Release, Role::Grant] {
+            if role != Role::Bind || self.binds() {
+                roles[role as usize] = queues.len();
+                queues.push(self.queues[self.roles[role as usize]]);
+            }
+        }
         Self { queues, roles, words: format!("{}; a timeline for each (forced)", self.words) }
     }
 
@@ -113,14 +193,32 @@ impl Plan {
     }
 }
 
+/// How many queues of each family there are in `own`, as a device's families.
+pub(crate) fn families_of(
+    families: &[vk::QueueFamilyProperties],
+    own: &[OwnQueue],
+) -> Vec<vk::QueueFamilyProperties> {
+    let count = |family: u32| own.iter().filter(|queue| queue.family == family).count() as u32;
+    (0..)
+        .zip(families)
+        .map(|(i, properties)| vk::QueueFamilyProperties { queue_count: count(i), ..*properties })
+        .collect()
+}
+
+/// The place in `own` of the queue that a plan for it calls (family, index).
+pub(crate) fn find(own: &[OwnQueue], (family, index): (u32, u32)) -> Option<usize> {
+    let mut of_family = own.iter().enumerate().filter(|(_, queue)| queue.family == family);
+    of_family.nth(index as usize).map(|(at, _)| at)
+}
+
 /// One VkQueue with its timeline.
 ///
 /// Lock contract: `submitting` owns the order of tickets and what has been waited for; held while one submission is recorded and
-/// submitted; may block on the driver; takes `Recycler`'s lock and `door` inside, and no other. `door` owns the VkQueue (external
-/// synchronisation of vkQueueSubmit2), which split timelines share; held for one driver call; takes nothing inside.
+/// submitted; may block on the driver; takes `Recycler`'s lock and `door` inside, and no other. `door` (see there) owns the VkQueue,
+/// which split timelines share.
 pub(crate) struct Queue {
     pub(crate) handle: vk::Queue,
-    pub(crate) door: Arc<Mutex<()>>,
+    pub(crate) door: Arc<Door>,
     pub(crate) timeline: Timeline,
     pub(crate) semaphore: vk::Semaphore,
     pub(crate) capabilities: vk::QueueFlags,
@@ -135,42 +233,39 @@ pub(crate) struct Queue {
     ctx: Arc<Context>,
 }
 
-/// What a queue has waited for.
+/// What a queue has waited for, and is in the middle of.
 #[derive(Default)]
 pub(crate) struct Submitting {
     /// The last value of every other timeline that this queue waited for: what happened before is visible to it.
     pub(crate) waited: Uses,
+    /// The last value of [`crate::bind::Binder`]'s own semaphore.
+    pub(crate) steps: u64,
 }
 
 impl Queue {
-    /// Takes every queue of the plan.
-    pub(crate) fn all(ctx: &Arc<Context>, plan: &Plan) -> Result<Vec<Self>, DeviceError> {
-        let mut queues: Vec<Self> = Vec::with_capacity(plan.queues.len());
-        for place in 0..plan.queues.len() {
-            let mut queue = Self::new(ctx, plan, place)?;
-            if let Some(same) = queues.iter().find(|q| q.handle == queue.handle) {
-                queue.door = Arc::clone(&same.door);
-            }
-            queues.push(queue);
-        }
-        Ok(queues)
+    /// Takes every queue of the plan, which was made for what `own` has.
+    pub(crate) fn all(ctx: &Arc<Context>, plan: &Plan, own: &[OwnQueue]) -> Result<Vec<Self>, DeviceError> {
+        let doors: Vec<_> = own.iter().map(|queue| Arc::new(Door::new(queue.lock.clone()))).collect();
+        let make = |(place, queue): (usize, &(u32, u32))| {
+            let at = find(own, *queue).expect("the plan was made for these queues");
+            Self::new(ctx, place, &own[at], Arc::clone(&doors[at]))
+        };
+        plan.queues.iter().enumerate().map(make).collect()
     }
 
-    /// Takes queue `place` of the plan.
-    fn new(ctx: &Arc<Context>, plan: &Plan, place: usize) -> Result<Self, DeviceError> {
-        let (family, index) = plan.queues[place];
+    /// Takes one as timeline `place`.
+    fn new(ctx: &Arc<Context>, place: usize, own: &OwnQueue, door: Arc<Door>) -> Result<Self, DeviceError> {
+        let (family, handle) = (own.family, own.handle);
         let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
-        // SAFETY: vkCreateSemaphore: timelineSemaphore is required of every device (`choice.rs`).
+        // SAFETY: vkCreateSemaphore: timelineSemaphore is required of every device (`features.rs`).
         let semaphore = unsafe { ctx.device.create_semaphore(&info, None) }
             .map_err(|e| driver("create a timeline", 0, e))?;
-        // SAFETY: vkGetDeviceQueue: family and index were asked for at device creation, from the same plan.
-        let handle = unsafe { ctx.device.get_device_queue(family, index) };
         let properties = &ctx.physical.families[family as usize];
         let bits = properties.timestamp_valid_bits;
         Ok(Self {
             handle,
-            door: Arc::default(),
+            door,
             timeline: Timeline(place as u8),
             semaphore,
             capabilities: properties.queue_flags,
@@ -185,7 +280,7 @@ impl Queue {
 
     /// On the mock device: the queue is idle, and so everything given to it is done.
     pub(crate) fn settle_mock(&self) -> Result<u64, DeviceError> {
-        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let _door = self.door.enter();
         // SAFETY: vkQueueWaitIdle: the door of the queue is held.
         unsafe { self.ctx.device.queue_wait_idle(self.handle) }
             .map_err(|e| self.ctx.failed("wait for a queue", 0, e))?;
@@ -208,6 +303,53 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Submits a command buffer of its own and waits for it, past the timeline.
+    pub(crate) fn run(&self, operation: &'static str, cmd: vk::CommandBuffer) -> Result<(), DeviceError> {
+        let device = &self.ctx.device;
+        let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
+        let submit = [vk::SubmitInfo2::default().command_buffer_infos(&commands)];
+        // SAFETY: vkCreateFence has no conditions here.
+        let fence = unsafe { device.create_fence(&vk::FenceCreateInfo::default(), None) }
+            .map_err(|e| self.ctx.failed(operation, 0, e))?;
+        let door = self.door.enter();
+        // SAFETY: vkQueueSubmit2: the door of the queue is held, the command buffer is executable and the caller's alone, the fence new.
+        let submitted = unsafe { (self.ctx.sync2.submit)(self.handle, 1, submit.as_ptr(), fence) }.result();
+        drop(door);
+        // SAFETY: vkWaitForFences, vkDestroyFence: the fence is of this device; a wait that fails means loss of the device, so nothing
+        // uses the fence after it in any case.
+        let waited = unsafe {
+            let waited = submitted.and_then(|()| device.wait_for_fences(&[fence], true, u64::MAX));
+            device.destroy_fence(fence, None);
+            waited
+        };
+        waited.map_err(|e| self.ctx.failed(operation, 0, e))
+    }
+
+    /// Waits until everything that was submitted is done, or the driver gives the device up.
+    pub(crate) fn drain(&self) {
+        if self.ctx.mock {
+            // Fails only if the device is lost: then nothing runs.
+            let _ = self.settle_mock();
+            return;
+        }
+        let (semaphores, values) = ([self.semaphore], [self.signalled.load(Ordering::Acquire)]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        while !self.ctx.is_gone() {
+            // SAFETY: vkWaitSemaphores: the semaphore is a timeline that lives as long as `self`.
+            match unsafe { self.ctx.device.wait_semaphores(&info, WAIT_SLICE.as_nanos() as u64) } {
+                Ok(()) => return,
+                Err(vk::Result::TIMEOUT) => {}
+                Err(e) => {
+                    // Remembers a loss, which ends this.
+                    let _ = self.ctx.failed("wait for a queue", 0, e);
+                    std::thread::sleep(WAIT_SLICE);
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: vkDestroySemaphore: `VulkanDevice` waited until the queue is idle, so no submission refers to it.
@@ -216,64 +358,4 @@ impl Drop for Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn family(flags: u32, count: u32) -> vk::QueueFamilyProperties {
-        vk::QueueFamilyProperties {
-            queue_flags: vk::QueueFlags::from_raw(flags),
-            queue_count: count,
-            ..Default::default()
-        }
-    }
-
-    const GRAPHICS: u32 = 1;
-    const COMPUTE: u32 = 2;
-    const TRANSFER: u32 = 4;
-
-    #[test]
-    fn nvidia_copies_both_ways_on_the_transfer_family() {
-        let plan = Plan::new(
-            &[
-                family(GRAPHICS | COMPUTE | TRANSFER | 8, 16),
-                family(TRANSFER | 8, 2),
-                family(COMPUTE | TRANSFER | 8, 8),
-                family(TRANSFER | 0x20, 1),
-            ],
-            false,
-        );
-        assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
-        assert_eq!(plan.roles, [1, 2, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn without_a_transfer_family_the_second_compute_family_copies() {
-        let plan =
-            Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1), family(COMPUTE | TRANSFER, 4)], false);
-        assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
-        assert_eq!(plan.families(), [(0, 1), (1, 2)]);
-    }
-
-    #[test]
-    fn other_queues_of_the_compute_family_come_next() {
-        let two = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 2)], false);
-        assert_eq!((two.queues, two.roles), (vec![(0, 0), (0, 1)], [1, 1, 0, 0, 0, 0]));
-        let three = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 3)], false);
-        assert_eq!(three.queues, [(0, 0), (0, 1), (0, 2)]);
-    }
-
-    #[test]
-    fn a_video_family_is_the_last_choice_and_one_queue_serves_all() {
-        let video = Plan::new(&[family(GRAPHICS | COMPUTE, 1), family(TRANSFER | 0x20, 1)], false);
-        assert_eq!(video.queues, [(0, 0), (1, 0)]);
-        let one = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false);
-        assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 6]));
-        let split = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false).split();
-        assert_eq!(
-            (split.families(), split.queues, split.roles),
-            (vec![(0, 1)], vec![(0, 0); 3], [1, 2, 0, 0, 0, 0])
-        );
-        let forced = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 16), family(TRANSFER, 2)], true);
-        assert_eq!(forced.queues, [(0, 0)]);
-    }
-}
+mod tests;

@@ -34,10 +34,14 @@ pub struct DeviceReport {
     pub limits: Vec<(&'static str, String)>,
     /// Optional features: name and whether they are on.
     pub features: Vec<(&'static str, bool)>,
+    /// What the application that made the device did not turn on, and what that costs; empty for a device of our own.
+    pub not_enabled: Vec<String>,
     /// Whether host memory is imported, or why not.
     pub import: String,
     /// How ranges are placed in device memory, and why.
     pub placement: String,
+    /// Whether kernels work on host memory in place, or why not.
+    pub in_place: String,
 }
 
 impl fmt::Display for DeviceReport {
@@ -53,6 +57,7 @@ impl fmt::Display for DeviceReport {
         writeln!(f, "  staging    {}", self.staging)?;
         writeln!(f, "  import     {}", self.import)?;
         writeln!(f, "  placement  {}", self.placement)?;
+        writeln!(f, "  in place   {}", self.in_place)?;
         for (name, value) in &self.limits {
             writeln!(f, "  limit      {name}: {value}")?;
         }
@@ -60,6 +65,9 @@ impl fmt::Display for DeviceReport {
             let list: Vec<&str> = self.features.iter().filter(|(_, v)| *v == on).map(|(n, _)| *n).collect();
             if list.is_empty() { String::from("none") } else { list.join(", ") }
         };
+        for missing in &self.not_enabled {
+            writeln!(f, "  not on     {missing}")?;
+        }
         writeln!(f, "  features   on: {}", names(true))?;
         write!(f, "             off: {}", names(false))
     }

@@ -3,6 +3,7 @@
 
 mod binds;
 mod frames;
+mod in_place;
 mod order;
 mod pages;
 mod queues;
@@ -41,7 +42,7 @@ pub(crate) struct Mutant {
 
 /// Every mutation, by topic.
 pub(crate) fn all() -> Vec<&'static Mutant> {
-    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS, binds::MUTANTS]
+    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS, in_place::MUTANTS, binds::MUTANTS]
         .into_iter()
         .flatten()
         .collect()

@@ -49,8 +49,6 @@ impl Setting {
             1 | 2 => FaultMode::UserOnly,
             _ => FaultMode::Full,
         };
-        // Drawn beside the others, which are as they were without it.
-        let mut beside = Random::new(random.clone().number());
         let threads = 2 + random.below(3);
         let limit = 2 + random.below(7);
         let blocks = 6 + 3 * threads as u32;
@@ -70,15 +68,6 @@ impl Setting {
             kind: kinds[random.below(6) as usize],
             timelines: if random.one_in(3) { 1 } else { 3 },
             import: random.one_in(2).then(|| imports.clone()),
-            sparse: beside.one_in(2).then(|| SparseProfile {
-                page_bytes: u64::from(SMALL.page_bytes),
-                buffer_bytes_max: if beside.one_in(6) { 2 * SMALL.block_bytes() } else { 1 << 30 },
-                space_bytes: if beside.one_in(3) {
-                    (2 + beside.below(6)) * SMALL.block_bytes()
-                } else {
-                    1 << 30
-                },
-            }),
             staging_slots: 1 + random.below(4) as u32,
             frames_max: if random.one_in(8) { 1 + random.below(limit) as u32 } else { 64 },
             piece_frames_max: if random.one_in(4) { 2 + random.below(3) as u32 } else { u32::MAX },
@@ -100,10 +89,34 @@ impl Setting {
             fault_threads: 1 + random.below(2) as usize,
             ..Config::default()
         };
+        let (mut device, mut config) = (device, config);
+        let parked = host.faults != FaultMode::Declared;
+        Self::draw_places(&mut random.clone(), parked, &mut device, &mut config);
         let limit_moves = random.one_in(3);
         let trouble = Kind::draw(random, !long);
         let steps = steps.unwrap_or(6 + random.below(10));
         Self { host, device, config, imports, blocks, limit, limit_moves, threads, steps, trouble }
+    }
+
+    /// Whether kernels work in place, and on what; whose the queues are; what sparse buffers there are. From a stream of its own, so that a seed's other
+    /// properties do not depend on it.
+    fn draw_places(random: &mut Random, parked: bool, device: &mut FakeDeviceOptions, config: &mut Config) {
+        let mut random = Random::new(random.number() ^ 0x706C_6163_6573);
+        config.in_place_bytes =
+            [0, 0, SMALL.block_bytes(), 2 * SMALL.block_bytes()][random.below(4) as usize];
+        if random.one_in(2) {
+            // Now and then less than the longest array.
+            device.in_place_bytes_max =
+                Some(if random.one_in(4) { 2 * SMALL.block_bytes() } else { 1 << 20 });
+        }
+        let cpu_reads = matches!(device.kind, MemoryKind::DeviceCoherent | MemoryKind::UnifiedMemory);
+        device.queue_is_shared = parked && cpu_reads && random.one_in(3);
+        let block = SMALL.block_bytes();
+        device.sparse = random.one_in(2).then(|| SparseProfile {
+            page_bytes: u64::from(SMALL.page_bytes),
+            buffer_bytes_max: if random.one_in(6) { 2 * block } else { 1 << 30 },
+            space_bytes: if random.one_in(3) { (2 + random.below(6)) * block } else { 1 << 30 },
+        });
     }
 
     /// Whether nobody can be parked: bytes are brought home before they are touched.
@@ -125,12 +138,15 @@ impl fmt::Display for Setting {
         let (host, device, config) = (&self.host, &self.device, &self.config);
         write!(
             f,
-            "{:?}, {} timelines, import {}, sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
+            "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
              {:?}, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
             device.timelines,
+            device.queue_is_shared,
             device.import.is_some(),
+            device.in_place_bytes_max,
+            config.in_place_bytes,
             device.sparse.map(|sparse| sparse.space_bytes),
             device.staging_slots,
             device.regions_max,

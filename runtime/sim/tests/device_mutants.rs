@@ -109,12 +109,10 @@ impl Broken {
                     Mistake::UnbindIgnored => bind.frames.is_some(),
                     _ => true,
                 };
-                let beside = u32::from(self.mistake == Mistake::BindsItsNeighbour);
-                let bind = |Bind { buffer, offset, bytes, frames }| Bind {
-                    buffer,
-                    offset,
-                    bytes,
-                    frames: frames.map(|first: FrameIndex| FrameIndex(first.0 ^ beside)),
+                let bind = |Bind { buffer, offset, bytes, frames }| {
+                    let beside = self.mistake == Mistake::BindsItsNeighbour && bytes == SMALL.frame_bytes();
+                    let frames = frames.map(|first: FrameIndex| FrameIndex(first.0 ^ u32::from(beside)));
+                    Bind { buffer, offset, bytes, frames }
                 };
                 Command::Bind { binds: binds.into_iter().filter(kept).map(bind).collect() }
             }

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    PAGE, SIGBUS, SIGSEGV, WORDS, again, checked, clean, declared, fork_here, in_fork, kernel, open, quiet,
-    role, setting, skipped, spv, wait_for, watchdog,
+    PAGE, SIGBUS, SIGSEGV, WORDS, again, checked, clean, declared, fork_here, in_fork, kernel, moving, open,
+    quiet, role, setting, skipped, spv, wait_for, watchdog,
 };
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -153,7 +153,7 @@ fn fifty_thousand_live_allocations_of_a_page() {
     }
     let _dog = watchdog("many allocations", 120);
     let count = 50_000;
-    let rt = open(checked().device_memory_limit(16 << 20));
+    let rt = open(moving().device_memory_limit(16 << 20));
     let room = rt.doctor().host.reservation_bytes / (2 << 20);
     if room < count as u64 {
         return skipped(&format!("{count} live allocations: the reservation has {room} blocks"));

@@ -17,7 +17,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
-use vkhmm::{Builder, Error, Kernel, MemoryError, MemoryKind, Runtime, Stats, Switches};
+use vkhmm::{
+    Builder, Error, Kernel, Managed, MemoryError, MemoryKind, PlacementKind, Pod, Runtime, Stats, Switches,
+};
 
 /// The shipped modules. Included, since tests run as copies, elsewhere, and as other users.
 pub(crate) mod spv {
@@ -28,6 +30,7 @@ pub(crate) mod spv {
     pub(crate) static COPY: &[u8] = include_bytes!("../../shaders/spv/copy.spv");
     pub(crate) static ADD_ONE: &[u8] = include_bytes!("../../shaders/spv/add_one.spv");
     pub(crate) static BUMP: &[u8] = include_bytes!("../../shaders/spv/bump.spv");
+    pub(crate) static ADDRESS_OF: &[u8] = include_bytes!("../../shaders/spv/address_of.spv");
     pub(crate) static SPIN: &[u8] = include_bytes!("../../shaders/spv/spin.spv");
     pub(crate) static CHECKSUM: &[u8] = include_bytes!("../../shaders/spv/checksum.spv");
 }
@@ -62,6 +65,12 @@ impl Setup {
     }
 }
 
+/// Whether the bytes move to kernels; otherwise kernels work on them in place, and no byte of them is ever copied. What was to be
+/// used in place moves, too, once its import was refused at first use.
+pub(crate) fn moves<T: Pod>(array: &Managed<T>) -> bool {
+    array.placement().kind != PlacementKind::InPlace
+}
+
 /// Every pair of (kind, transfer way), (kind, strict I/O) and (transfer way, strict I/O).
 pub(crate) fn setups() -> Vec<Setup> {
     let row = |(i, kind): (usize, MemoryKind)| {
@@ -73,6 +82,14 @@ pub(crate) fn setups() -> Vec<Setup> {
 /// The usual runtime of a test: validation on, the rest as production has it.
 pub(crate) fn checked() -> Builder {
     Runtime::builder().validation(true)
+}
+
+/// The same for tests that are about migration: arrays of any size move, on UnifiedMemory, too, where that takes a device that may
+/// import nothing.
+pub(crate) fn moving() -> Builder {
+    let builder = checked().in_place_bytes(0);
+    let unified = std::env::var("VKHMM_MEMORY_KIND").is_ok_and(|kind| kind == "unified-memory");
+    if unified { builder.import_limit(0) } else { builder }
 }
 
 /// Builds, and says once what the tests run on. A missing driver or layer fails the test.
@@ -140,6 +157,19 @@ pub(crate) fn memory<T>(result: Result<T, Error>) -> MemoryError {
         Err(Error::Memory(error)) => error,
         Err(other) => panic!("another error: {other:?}"),
         Ok(_) => panic!("no error"),
+    }
+}
+
+/// Asks until the answer is there; ten seconds are too long.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "never came: {what}");
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 

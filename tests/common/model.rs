@@ -336,13 +336,15 @@ pub(crate) fn run(
     seen: &mut BTreeMap<&str, u32>,
     states: &mut BTreeMap<(u8, bool), u32>,
 ) {
-    let rt = open(setup.with(switches).device_memory_limit(LIMIT));
+    // Arrays of any size in frames; small ones in place; beside them half of the others, too.
+    let in_place_bytes = [0, 64 << 10, 1 << 20][(seed % 3) as usize];
+    let rt = open(setup.with(switches).device_memory_limit(LIMIT).in_place_bytes(in_place_bytes));
     let mut model = Model::new(&rt, seed);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.run()));
     if let Err(panic) = outcome {
         let tail = model.trail.len().saturating_sub(15);
         eprintln!(
-            "seed {seed}, {setup:?}, step {}:\n  {}",
+            "seed {seed}, {setup:?}, up to {in_place_bytes} bytes in place, step {}:\n  {}",
             model.trail.len(),
             model.trail[tail..].join("\n  ")
         );

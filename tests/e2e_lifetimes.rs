@@ -54,7 +54,7 @@ fn dropped_in_flight_and_allocated_again_is_zeros() {
 #[test]
 fn forgotten_handles_leak_memory_and_nothing_else() {
     let _dog = watchdog("forget", 60);
-    let rt = open(checked());
+    let rt = open(moving());
     let add_one = kernel(&rt, spv::ADD_ONE);
     let mut x = rt.alloc::<u32>(4096).expect("alloc");
     for _ in 0..100 {

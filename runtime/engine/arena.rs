@@ -189,7 +189,7 @@ impl<P: Ports> Engine<P> {
         let completed = *self.completed.lock();
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut arena = self.arena.lock();
-        if !arena.is_live() {
+        if !wants.is_empty() && !arena.is_live() {
             return Err(NoFrames::Error(EngineError::NoPagemap));
         }
         arena.placement.reap(&completed);

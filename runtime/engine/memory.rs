@@ -1,7 +1,6 @@
 //! Ranges come and go: reserve, import for the device, drop, reclaim.
 
 use crate::range::{PlacementKind, RangeCell, Way, blocks_for};
-use crate::stats::Counters;
 use crate::submit::Piece;
 use crate::{Engine, EngineError, Ports};
 use alloc::sync::Arc;
@@ -44,10 +43,33 @@ impl<P: Ports> Engine<P> {
         Ok(range)
     }
 
-    /// How kernels are to reach a new range of `bytes` bytes.
-    fn choose_way(&self, _bytes: u64) -> Way<P::Device> {
-        let why = self.device.profile().reasons[0].as_str().into();
-        Way { kind: PlacementKind::Span, buffer: None, why }
+    /// As [`Engine::alloc`], for whoever keeps buffer and device address: they never change for the range's life.
+    ///
+    /// # Errors
+    /// As of [`Engine::alloc`]; `NotStable` where it cannot be promised.
+    ///
+    /// # Panics
+    /// As [`Engine::alloc`].
+    pub fn alloc_stable(&self, bytes: u64, label: &str) -> Result<Arc<RangeCell<P>>, EngineError> {
+        let range = self.alloc(bytes, label)?;
+        self.settle_way(&range);
+        match range.placement() {
+            (PlacementKind::Sparse | PlacementKind::InPlace, _) => Ok(range),
+            (PlacementKind::Span, why) => {
+                self.free(&range);
+                Err(EngineError::NotStable { label: label.into(), bytes, why })
+            }
+        }
+    }
+
+    /// How kernels are to reach a range of `bytes` bytes that is not used in place; `why_not` says what stood against that.
+    pub(crate) fn way_in_frames(&self, _bytes: u64, why_not: Option<&str>) -> Way<P::Device> {
+        let why = &self.device.profile().reasons[0];
+        let why = match why_not {
+            Some(why_not) => alloc::format!("not in place: {why_not}; {why}"),
+            None => why.clone(),
+        };
+        Way { kind: PlacementKind::Span, buffer: None, why: why.into() }
     }
 
     /// Drops a range. Never blocks on the device: what is in use is reclaimed after its last operation, and its address is not
@@ -77,8 +99,10 @@ impl<P: Ports> Engine<P> {
         drop(buffers);
         let imports = core::mem::take(&mut range.imports.lock().pieces);
         let imported: u64 = imports.iter().map(|(bytes, _)| bytes.len()).sum();
-        drop(imports); // before the punch: a real device keeps the old pages of a live import
-        self.counters.imported_bytes.fetch_sub(imported, Ordering::Relaxed);
+        // Before the punch: a real device keeps the old pages of a live import.
+        drop(imports);
+        self.uncount_import(imported);
+        self.drop_way(range);
         if let Err(error) = self.host.punch(range.whole()) {
             if !range.unpunched.swap(true, Ordering::Relaxed) {
                 self.exec.report(format_args!(
@@ -132,7 +156,7 @@ impl<P: Ports> Engine<P> {
     /// lock of a launch; a refusal means staging, never an error. Every page of the blocks has a host page afterwards.
     pub(crate) fn ensure_import(&self, range: &RangeCell<P>, blocks: core::ops::Range<u32>) {
         let Some(profile) = self.device.profile().import else { return };
-        if range.bytes < self.config.import_bytes_min || blocks.is_empty() {
+        if range.bytes < self.config.import_bytes_min || blocks.is_empty() || range.is_in_place() {
             return;
         }
         let g = self.config.geometry;
@@ -160,25 +184,13 @@ impl<P: Ports> Engine<P> {
         if range.imports.lock().refused {
             return false;
         }
-        let counter = &self.counters.imported_bytes;
-        let before = counter.fetch_add(bytes.len(), Ordering::Relaxed);
-        let made = if before + bytes.len() > self.config.import_limit {
-            None
-        } else {
-            // Imports pin: the pages must exist, or the driver would pin holes.
-            let populated = self.host.populate(self.config.geometry.pages_touched(&bytes)).is_ok();
-            if populated { self.device.import(self.host.alias(bytes)).ok() } else { None }
-        };
-        let Some(import) = made else {
-            counter.fetch_sub(bytes.len(), Ordering::Relaxed);
-            Counters::add(&self.counters.imports_refused, 1);
-            return false;
-        };
+        let Ok(import) = self.import(bytes) else { return false };
         let mut imports = range.imports.lock();
         if range.is_dead() || imports.pieces.iter().any(|(b, _)| b.overlaps(bytes)) {
             // Freed meanwhile, or another launch was faster; ours goes away unused.
             drop(imports);
-            counter.fetch_sub(bytes.len(), Ordering::Relaxed);
+            drop(import);
+            self.uncount_import(bytes.len());
             return true;
         }
         imports.pieces.push((bytes, Arc::new(import)));

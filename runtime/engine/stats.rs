@@ -76,6 +76,8 @@ counters! {
     launches,
     /// Launches that found everything resident and took only the gates.
     launches_resident,
+    /// Launches that worked on some argument in place.
+    launches_in_place,
     /// Launches that had to wait for capacity or for bytes on their way.
     launches_waited,
     /// Waits of callers and parked touches; [`crate::Engine::waits`] has them by label.
@@ -164,9 +166,10 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "launches    {} ({} resident, {} waited), {} submits, {} barriers; revoke {:.2} ms, publish {:.2} ms; waits {} ({:.2} ms)",
+            "launches    {} ({} resident, {} in place, {} waited), {} submits, {} barriers; revoke {:.2} ms, publish {:.2} ms; waits {} ({:.2} ms)",
             self.launches,
             self.launches_resident,
+            self.launches_in_place,
             self.launches_waited,
             self.submits,
             self.barriers,

@@ -164,6 +164,7 @@ fn profile(
         sparse: None,
         in_place_bytes_max: None,
         reasons: [placement(&ctx.physical), "kernels work on frames".into()],
+        queue_is_shared: false,
         regions_max: config.switches.regions_max.unwrap_or(REGIONS_MAX).clamp(1, REGIONS_MAX),
         inline_copy_bytes: INLINE_COPY_BYTES,
         groups_max: limits.max_compute_work_group_count,

@@ -171,7 +171,7 @@ fn how_small_is_said_by_the_setting() {
 fn what_cannot_be_imported_moves() {
     let _dog = watchdog("import refused", 60);
     let Some(builder) = unified() else { return };
-    let rt = open(builder.import_limit(LARGE as u64 * 4 + (2 << 20)));
+    let rt = open(builder.import_limit(LARGE as u64 * 4 + PAGE as u64));
     let add_one = kernel(&rt, spv::ADD_ONE);
     let mut arrays = [0, 1].map(|i| rt.alloc_named::<u32>(LARGE, &format!("array {i}")).expect("alloc"));
     for round in 1..4 {

@@ -17,6 +17,8 @@ use vkhmm_port::Mutex;
 pub(super) struct BlockPlan<P: Ports> {
     pub(super) range: Arc<RangeCell<P>>,
     pub(super) index: u32,
+    /// The launch works on A itself.
+    pub(super) in_place: bool,
     /// The launch's own pages.
     pub(super) masks: LaunchMasks,
     /// Pages whose device copies go.
@@ -35,6 +37,7 @@ impl<P: Ports> Engine<P> {
         blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {
             range: Arc::clone(range),
             index,
+            in_place: false,
             masks: LaunchMasks::default(),
             evict: PageMask::EMPTY,
             moves: Vec::new(),
@@ -46,8 +49,11 @@ impl<P: Ports> Engine<P> {
         let mut blocks = Blocks::new();
         for argument in &spec.arguments {
             let Some(range) = argument.target() else { continue };
+            let in_place = range.is_in_place();
             for (index, touched, covered) in range.cut(argument.bytes) {
-                Self::plan_of(&mut blocks, range, index).masks.add(&argument.masks(touched, covered));
+                let plan = Self::plan_of(&mut blocks, range, index);
+                plan.in_place = in_place;
+                plan.masks.add(&argument.masks(touched, covered));
             }
         }
         blocks

@@ -9,7 +9,7 @@ use crate::trace::TraceCause;
 use crate::{Engine, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use vkhmm_core::block::{Cause, pages_of_sub};
+use vkhmm_core::block::{Cause, LaunchWork, pages_of_sub};
 use vkhmm_port::{Mutex, Region};
 
 impl<P: Ports> Engine<P> {
@@ -67,7 +67,12 @@ impl<P: Ports> Engine<P> {
             for (sub, frame) in &plan.frames {
                 block.set_frame(*sub, *frame);
             }
-            let work = block.launch_commit(ops.copy.id, &plan.masks);
+            let work = if plan.in_place {
+                block.in_place_commit(&plan.masks);
+                LaunchWork::default()
+            } else {
+                block.launch_commit(ops.copy.id, &plan.masks)
+            };
             Counters::add(
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),

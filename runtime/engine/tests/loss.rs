@@ -163,14 +163,16 @@ fn close(w: &World, known: [Known; 3]) {
     until("all imports are gone", || w.imports.count() == 0);
 }
 
-fn setups() -> [Setup; 5] {
+fn setups() -> [Setup; 7] {
     let base = Setup { limit_frames: 12, ..Setup::default() };
     [
         base.clone(),
         Setup { import: false, ..base.clone() },
         Setup { timelines: 1, ..base.clone() },
         Setup { timelines: 1, import: false, slots: 1, ..base.clone() },
-        Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base },
+        Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
+        Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..base.clone() },
+        Setup { in_place: Some(2 * SMALL.block_bytes()), ..base },
     ]
 }
 

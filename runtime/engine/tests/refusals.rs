@@ -46,7 +46,7 @@ fn stray_touches_are_poisoned_and_forgotten_by_the_next_allocation() {
 
 #[test]
 fn what_cannot_fit_is_refused_and_changes_nothing() {
-    each(|w| {
+    each_framed(|w| {
         let frames = u64::from(w.setup.limit_frames);
         let x = w.alloc((frames + 1) * w.frame());
         w.store(&x, 0, &[1; 30]);
@@ -73,7 +73,7 @@ fn what_cannot_fit_is_refused_and_changes_nothing() {
 
 #[test]
 fn the_limit_moves_and_trim_gives_back() {
-    each(|w| {
+    each_framed(|w| {
         let x = w.alloc(16 * w.frame());
         w.store(&x, 0, &vec![1; x.bytes() as usize]);
         w.launch(&add(1), &[(&x, 0..x.bytes(), Write)]);
@@ -95,7 +95,7 @@ fn the_limit_moves_and_trim_gives_back() {
 
 #[test]
 fn a_killed_pagemap_gives_no_frames_and_can_be_taken_down() {
-    each(|w| {
+    each_framed(|w| {
         let x = w.alloc(2 * w.block());
         w.launch(&set(4), &[(&x, 0..x.bytes(), Overwrite)]);
         let map = w.engine.pagemaps().remove(0);

@@ -1,6 +1,8 @@
-//! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`].
+//! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`];
+//! [`in_place`].
 
 mod copies;
+mod in_place;
 mod kernels;
 mod memory;
 mod order;
@@ -28,7 +30,7 @@ pub struct DeviceUnderTest<D: Device> {
 }
 
 /// How many cases [`run_device`] runs, whatever the profile.
-pub const DEVICE_CASES: usize = 30;
+pub const DEVICE_CASES: usize = 33;
 
 /// Runs the suite; how many cases ran, which is [`DEVICE_CASES`].
 ///
@@ -66,6 +68,9 @@ pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnde
         ("a kernel runs in as many groups as named", kernels::groups),
         ("a kernel's time is told once it is over", kernels::elapsed),
         ("an empty argument is bound", kernels::null_binding),
+        ("a kernel works on host bytes in place", in_place::works),
+        ("in place, a kernel stays inside its binding", in_place::bounds),
+        ("a buffer in place keeps its import", in_place::keeps),
     ];
     run_all("device", &cases, || Bench::new(exec.clone(), factory()))
 }

@@ -66,6 +66,9 @@ fn fake_device_keeps_the_contract() {
     for options in [lagging, few.clone(), FakeDeviceOptions { import: None, ..few }] {
         assert_eq!(device(SMALL, &options), DEVICE_CASES);
     }
+    let in_place = FakeDeviceOptions { in_place_bytes_max: Some(1 << 20), ..discrete.clone() };
+    assert_eq!(device(SMALL, &in_place), DEVICE_CASES);
+    assert_eq!(device(Geometry::PRODUCTION, &in_place), DEVICE_CASES);
     for kind in MemoryKind::ALL {
         for import in [discrete.import.clone(), None] {
             let options = FakeDeviceOptions { kind, import, ..discrete.clone() };

@@ -9,6 +9,7 @@ use super::profile::profile;
 use super::queue::{self, Job};
 use super::{FakeDeviceOptions, FakeExec, FakeImport, locked, steps};
 use crate::{Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission};
+use core::any::Any;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -37,8 +38,8 @@ pub struct FakeSemaphore(pub(super) Arc<std::sync::atomic::AtomicU64>);
 pub struct FakeBuffer {
     pub(super) bytes: RawBytes,
     address: u64,
-    /// The span lives as long as this.
-    _piece: Arc<Bytes>,
+    /// The bytes live as long as this: an arena piece, or an import.
+    _keeps: Arc<dyn Any + Send + Sync>,
 }
 
 pub(super) struct Piece {
@@ -197,6 +198,13 @@ impl<X: Exec> Shared<X> {
 }
 
 impl State {
+    /// Device addresses for `bytes` bytes. With a gap, so that no two things are neighbours by address.
+    fn take_addresses(&mut self, bytes: u64) -> u64 {
+        let address = self.address_next;
+        self.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+        address
+    }
+
     /// A look at the counters.
     fn look(&mut self, operation: &'static str) -> Result<(), DeviceError> {
         if self.lost {
@@ -257,9 +265,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             assert!(state.pieces.iter().all(|(at, p)| free(at, p)), "grow over frames that exist");
             let memory = Arc::new(Bytes::new(bytes));
             memory.raw().fill(0xDE);
-            let address = state.address_next;
-            // A gap, so that no two pieces are neighbours by address.
-            state.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+            let address = state.take_addresses(bytes);
             state.calls.grow += 1;
             state.pieces.insert(first.0, Piece { count, address, memory });
             Ok(address)
@@ -284,7 +290,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             let (span, piece) = state.frames(shared.geometry, offset, bytes);
             let start = state.pieces.range(..=run.first.0).next_back().expect("`frames` found the piece").1;
             let address = start.address + (span.as_ptr() as u64 - piece.raw().as_ptr() as u64);
-            Ok(FakeBuffer { bytes: span, address, _piece: piece })
+            Ok(FakeBuffer { bytes: span, address, _keeps: piece })
         })
     }
 
@@ -292,8 +298,18 @@ impl<X: Exec> Device for FakeDevice<X> {
         unreachable!("reserve only where the profile allows")
     }
 
-    fn in_place(&self, _import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
-        unreachable!("in_place only where the profile allows")
+    fn in_place(&self, import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
+        let shared = self.shared();
+        let (bytes, max) = (import.bytes.len() as u64, shared.profile.in_place_bytes_max);
+        assert!(
+            max.is_some_and(|max| bytes <= max),
+            "{bytes} bytes in place where the profile allows {max:?}"
+        );
+        shared.call("in_place", bytes, format_args!("{bytes} bytes"), |state| {
+            state.calls.in_place += 1;
+            let address = state.take_addresses(bytes);
+            Ok(FakeBuffer { bytes: import.bytes, address, _keeps: Arc::<FakeImport>::clone(import) })
+        })
     }
 
     fn address(&self, buffer: &FakeBuffer) -> u64 {

@@ -18,8 +18,12 @@ pub struct FakeDeviceOptions {
     pub timelines: u8,
     /// Whether host memory can be imported; if so, the record that it shares with its host.
     pub import: Option<FakeImports>,
+    /// Longest import in bytes that kernels can work on. Counts only where host memory can be imported.
+    pub in_place_bytes_max: Option<u64>,
     /// Slots per direction of the staging ring.
     pub staging_slots: u32,
+    /// As if its queues were the application's too.
+    pub queue_is_shared: bool,
     /// Frames that `grow` gives in all; more is `OutOfDeviceMemory`.
     pub frames_max: u32,
     /// Longest single arena piece in frames.
@@ -43,7 +47,9 @@ impl Default for FakeDeviceOptions {
             kind: MemoryKind::DevicePrivate,
             timelines: 3,
             import: Some(FakeImports::default()),
+            in_place_bytes_max: None,
             staging_slots: 4,
+            queue_is_shared: false,
             frames_max: u32::MAX,
             piece_frames_max: u32::MAX,
             regions_max: 256,
@@ -78,8 +84,9 @@ pub(super) fn profile(geometry: Geometry, options: &FakeDeviceOptions) -> Device
             piece_bytes_max: u64::from(u32::MAX),
         }),
         sparse: None,
-        in_place_bytes_max: None,
-        reasons: ["no sparse buffers".to_owned(), "nothing is used in place".to_owned()],
+        in_place_bytes_max: options.in_place_bytes_max.filter(|_| options.import.is_some()),
+        reasons: ["no sparse buffers".to_owned(), "in place as the test says".to_owned()],
+        queue_is_shared: options.queue_is_shared,
         regions_max: options.regions_max,
         inline_copy_bytes: options.inline_copy_bytes,
         groups_max: [65_535; 3],

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
 use vkhmm_engine::{
-    AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, Ports, RangeCell,
+    AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, PlacementKind, Ports,
+    RangeCell,
 };
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
@@ -42,6 +43,8 @@ pub struct Setup {
     pub timelines: u8,
     pub import: bool,
     pub import_limit: u64,
+    /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
+    pub in_place: Option<u64>,
     pub slots: u32,
     pub limit_frames: u32,
     pub piece_frames: u32,
@@ -65,6 +68,7 @@ impl Default for Setup {
             timelines: 3,
             import: true,
             import_limit: u64::MAX,
+            in_place: None,
             slots: 4,
             limit_frames: 64,
             piece_frames: u32::MAX,
@@ -83,6 +87,11 @@ impl Default for Setup {
 
 /// Option combinations that every flow is run with: each option in each of its values, in every pair that matters.
 pub fn combinations() -> Vec<Setup> {
+    [framed(), in_place()].concat()
+}
+
+/// Those of [`combinations`] in which kernels work on frames alone.
+pub fn framed() -> Vec<Setup> {
     let base = Setup::default();
     vec![
         base.clone(),
@@ -102,6 +111,21 @@ pub fn combinations() -> Vec<Setup> {
         Setup { import_limit: 512, ..base.clone() },
         Setup { faults: FaultMode::Declared, ..base.clone() },
         Setup { faults: FaultMode::Declared, import: false, timelines: 1, ..base },
+    ]
+}
+
+/// Those in which kernels work in place: on everything, on small ranges, and until imports are refused.
+pub fn in_place() -> Vec<Setup> {
+    let base = Setup { in_place: Some(u64::MAX), ..Setup::default() };
+    let unified = Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..Setup::default() };
+    vec![
+        unified.clone(),
+        Setup { import_limit: 512, ..unified.clone() },
+        Setup { geometry: LARGE, strict: true, ..unified },
+        Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
+        Setup { publish_read_only: false, timelines: 1, ..base.clone() },
+        Setup { protect: false, ..base.clone() },
+        Setup { faults: FaultMode::Declared, ..base },
     ]
 }
 
@@ -150,6 +174,7 @@ impl<H: HostMemory> World<H> {
                 kind: setup.kind,
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
+                in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
                 staging_slots: setup.slots,
                 frames_max: 1 << 16,
                 piece_frames_max: setup.piece_frames,
@@ -164,6 +189,7 @@ impl<H: HostMemory> World<H> {
             device_memory_limit: Some(u64::from(setup.limit_frames) * setup.geometry.frame_bytes()),
             import_limit: setup.import_limit,
             import_bytes_min: 1,
+            in_place_bytes: setup.in_place.unwrap_or(0),
             strict_io: setup.strict,
             batch_age: setup.batch_age,
             watchdog: Duration::from_secs(3),
@@ -274,6 +300,11 @@ impl<H: HostMemory> World<H> {
         (0..pages).map(|p| letter(self.location(range, p * self.page()))).collect()
     }
 
+    /// Whether kernels work on the range's own bytes. Once it was launched on, that is for life.
+    pub fn in_place(&self, range: &Range<H>) -> bool {
+        range.placement().0 == PlacementKind::InPlace
+    }
+
     pub fn page_at(&self, range: &Range<H>, offset: u64) -> PageIndex {
         PageIndex((range.offset() + offset) / self.page())
     }
@@ -377,7 +408,16 @@ impl Random {
 
 /// Runs `body` in a fresh world of each combination; then everything comes to rest.
 pub fn each(body: impl Fn(&World) + Send + Copy + 'static) {
-    for setup in combinations() {
+    each_of(combinations(), body);
+}
+
+/// As [`each`], in worlds where bytes must move.
+pub fn each_framed(body: impl Fn(&World) + Send + Copy + 'static) {
+    each_of(framed(), body);
+}
+
+fn each_of(setups: Vec<Setup>, body: impl Fn(&World) + Send + Copy + 'static) {
+    for setup in setups {
         let shown = format!("{setup:?}");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             within(20, move || {

@@ -14,6 +14,8 @@ pub struct DeviceCalls {
     pub buffer: u64,
     /// `import`
     pub import: u64,
+    /// `in_place`
+    pub in_place: u64,
     /// `submit`
     pub submit: u64,
     /// `read_frames` and `write_frames`
@@ -39,7 +41,7 @@ impl<X: Exec> FakeDevice<X> {
         locked(&self.shared().state).pieces.values().map(|p| p.count).sum()
     }
 
-    /// Lets the `n`-th fallible call from now (grow, buffer, import, submit, read or write of frames) fail with nothing done
+    /// Lets the `n`-th fallible call from now (grow, buffer, import, in_place, submit, read or write of frames) fail with nothing done
     /// (1: the next one). Zero: none.
     pub fn fail_call(&self, n: u64) {
         let mut state = locked(&self.shared().state);

@@ -71,12 +71,22 @@ pub(crate) fn moves<T: Pod>(array: &Managed<T>) -> bool {
     array.placement().kind != PlacementKind::InPlace
 }
 
-/// Every pair of (kind, transfer way), (kind, strict I/O) and (transfer way, strict I/O).
+/// Every pair of (kind, transfer way), (kind, strict I/O) and (transfer way, strict I/O); of the kind alone that VKHMM_MEMORY_KIND
+/// names, if it does.
 pub(crate) fn setups() -> Vec<Setup> {
     let row = |(i, kind): (usize, MemoryKind)| {
         [true, false].map(|import| Setup { kind, import, strict: import == (i % 2 == 0) })
     };
-    MemoryKind::ALL.into_iter().enumerate().flat_map(row).collect()
+    let asked = kind_of_run();
+    let kinds = MemoryKind::ALL.into_iter().enumerate();
+    kinds.filter(|(_, kind)| asked.is_none_or(|asked| asked == *kind)).flat_map(row).collect()
+}
+
+/// The kind that VKHMM_MEMORY_KIND names.
+fn kind_of_run() -> Option<MemoryKind> {
+    let name = std::env::var("VKHMM_MEMORY_KIND").ok().filter(|name| !name.is_empty())?;
+    let spoken = |kind: &MemoryKind| format!("{kind:?}").to_lowercase() == name.replace('-', "");
+    MemoryKind::ALL.into_iter().find(spoken)
 }
 
 /// The usual runtime of a test: validation on, the rest as production has it.
@@ -88,8 +98,7 @@ pub(crate) fn checked() -> Builder {
 /// import nothing.
 pub(crate) fn moving() -> Builder {
     let builder = checked().in_place_bytes(0);
-    let unified = std::env::var("VKHMM_MEMORY_KIND").is_ok_and(|kind| kind == "unified-memory");
-    if unified { builder.import_limit(0) } else { builder }
+    if kind_of_run() == Some(MemoryKind::UnifiedMemory) { builder.import_limit(0) } else { builder }
 }
 
 /// Builds, and says once what the tests run on. A missing driver or layer fails the test.

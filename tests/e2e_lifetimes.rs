@@ -322,6 +322,7 @@ fn every_call(s: &mut States) -> i32 {
     let scale = spv::SCALE;
     let answers = [
         forked(s.rt.alloc::<u8>(1)),
+        forked(s.rt.alloc_stable::<u8>(1)),
         forked(s.x.check()),
         forked(s.x.try_slice().map(|_| ())),
         forked(s.x.host()),
@@ -351,6 +352,7 @@ fn every_call(s: &mut States) -> i32 {
         s.rt.page_flags(first),
         s.rt.is_addressable(first),
         s.rt.pagemaps().len(),
+        s.x.placement().to_string(),
         s.rt.windows(5, 4, 2).len(),
     );
     match answers.iter().position(|right| !right) {

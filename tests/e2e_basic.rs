@@ -586,6 +586,7 @@ fn reports() {
         "16 MiB of frames",
         "  placement  ",
         "  in place   ",
+        "  arrays     ",
         "VKHMM_PLACEMENT",
         "VKHMM_IN_PLACE_BYTES",
         "fault engine",

@@ -109,6 +109,8 @@ impl Features {
     pub(crate) fn wanted(&self) -> Self {
         let mut on = Self { subgroup_operations: self.subgroup_operations, ..Self::default() };
         on.core.robust_buffer_access = self.core.robust_buffer_access;
+        on.core.sparse_binding = self.core.sparse_binding;
+        on.core.sparse_residency_buffer = self.core.sparse_residency_buffer;
         on.core.shader_int64 = self.core.shader_int64;
         on.core.shader_int16 = self.core.shader_int16;
         on.core.shader_float64 = self.core.shader_float64;
@@ -153,6 +155,11 @@ impl Features {
         on.atomic_float.shader_shared_float64_atomics = self.atomic_float.shader_shared_float64_atomics;
         on.atomic_float.shader_shared_float64_atomic_add = self.atomic_float.shader_shared_float64_atomic_add;
         on
+    }
+
+    /// Whether buffers can be sparse, and partly bound.
+    pub(crate) fn sparse_buffers(&self) -> bool {
+        self.core.sparse_binding == vk::TRUE && self.core.sparse_residency_buffer == vk::TRUE
     }
 
     /// The features that decide what kernels may use, with whether they are on.

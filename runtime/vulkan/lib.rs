@@ -1,4 +1,4 @@
-//! vkhmm-vulkan: `vkhmm_port::Device` over Vulkan. The only crate that names `ash`; no type of `ash` leaves it.
+//! vkhmm-vulkan: `vkhmm_port::Device` over Vulkan. The only crate that names `ash`; of its types only handles leave it.
 //!
 //! ```text
 //!  open ── loader ─ instance ─ physical ─ choice ─ report        which device, and why
@@ -6,7 +6,8 @@
 //!   ▼                                       ▼
 //!  device ─── queues   roles to queues, one timeline each      context   the logical device, shared by all below
 //!     ├────── copy, dispatch ─► recycle    recorded, submitted, kept until the ticket is reached
-//!     ├────── memory (kind, allocator), staging, import (probe)
+//!     ├────── bind     what lies in sparse buffers
+//!     ├────── memory (kind, allocator, sparse), staging, import (placement, probe)
 //!     ├────── visibility   when bytes of one side are seen on the other
 //!     ├────── kernel (features, reflect)
 //!     └────── inject, guard, shadow, watch   tests: failures on demand, frames that nobody may touch, what is known of each
@@ -18,6 +19,7 @@
 #![deny(missing_docs)]
 
 mod allocator;
+mod bind;
 #[cfg(test)]
 mod canary;
 mod choice;
@@ -39,6 +41,7 @@ mod loader;
 mod memory;
 mod open;
 mod physical;
+mod placement;
 mod probe;
 mod queues;
 mod recycle;

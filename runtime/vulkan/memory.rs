@@ -2,10 +2,12 @@
 //! their own, bound into the same memory, so that descriptors end where the span ends.
 
 mod backing;
+mod sparse;
 
 use crate::allocator::DeviceMemory;
 use crate::context::Context;
 use crate::error::{OpenError, refused};
+use crate::import::VulkanImport;
 use crate::kind::ArenaType;
 use crate::visibility::{HostView, VIEW_ALIGNMENT};
 use ash::vk;
@@ -18,35 +20,66 @@ use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
 use vkhmm_port::DeviceError;
 
+pub(crate) use sparse::{Reserved, SparseSpace};
+
 /// Bytes of one frame.
 pub(crate) const FRAME_BYTES: u64 = Geometry::PRODUCTION.frame_bytes();
 
 /// What managed memory is used as.
-fn usage() -> vk::BufferUsageFlags {
+pub(crate) fn usage() -> vk::BufferUsageFlags {
     vk::BufferUsageFlags::STORAGE_BUFFER
         | vk::BufferUsageFlags::TRANSFER_SRC
         | vk::BufferUsageFlags::TRANSFER_DST
         | vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS
 }
 
-/// A buffer over a run of frames. Dropping it destroys it.
+/// What a kernel can be given: a buffer over a run of frames, a sparse buffer, or imported host memory. Dropping it destroys it.
 pub struct VulkanBuffer {
     ctx: Arc<Context>,
     pub(crate) handle: vk::Buffer,
-    pub(crate) first: FrameIndex,
+    pub(crate) over: Over,
     pub(crate) address: u64,
     pub(crate) bytes: u64,
 }
 
+/// What lies under a buffer.
+pub(crate) enum Over {
+    /// The frames from this one on.
+    Frames(FrameIndex),
+    /// Whatever is bound.
+    Sparse(Reserved),
+    /// Host memory, by the import's own buffer.
+    Host { _keeps: Arc<VulkanImport> },
+}
+
 impl VulkanBuffer {
+    /// Over the whole of `import`, which it keeps; `None` if kernels may not use it.
+    pub(crate) fn in_place(ctx: &Arc<Context>, import: &Arc<VulkanImport>) -> Option<Self> {
+        Some(Self {
+            ctx: Arc::clone(ctx),
+            handle: import.buffer,
+            over: Over::Host { _keeps: Arc::clone(import) },
+            address: import.address?,
+            bytes: import.bytes,
+        })
+    }
+
     /// Length in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The Vulkan handle, which lives as long as `self`.
+    pub fn handle(&self) -> vk::Buffer {
+        self.handle
     }
 }
 
 impl Drop for VulkanBuffer {
     fn drop(&mut self) {
+        if let Over::Host { .. } = self.over {
+            return;
+        }
         let _section = crate::exit::section();
         // SAFETY: vkDestroyBuffer: submissions keep their buffers by Arc until their ticket is reached (`recycle.rs`).
         unsafe { self.ctx.device.destroy_buffer(self.handle, None) };
@@ -60,6 +93,14 @@ struct Piece {
     backing: Backing,
     /// Only where the kind of memory lets the CPU touch it.
     view: Option<HostView>,
+}
+
+/// Where frames that lie together are in the driver's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Backed {
+    pub(crate) memory: vk::DeviceMemory,
+    pub(crate) offset: u64,
+    pub(crate) frames: u32,
 }
 
 /// Where a stretch of device memory lies.
@@ -231,7 +272,7 @@ impl Arena {
         }
         drop(pieces);
         let address = ctx.buffer_address(handle);
-        Ok(VulkanBuffer { ctx: Arc::clone(ctx), handle, first: run.first, address, bytes })
+        Ok(VulkanBuffer { ctx: Arc::clone(ctx), handle, over: Over::Frames(run.first), address, bytes })
     }
 
     /// Where `device_offset..device_offset + bytes` lies. All of it is in one piece, or this is an error.
@@ -255,6 +296,19 @@ impl Arena {
         found.ok_or_else(|| {
             refused(operation, format!("device bytes {device_offset:#x}+{bytes:#x} lie in no single piece"))
         })
+    }
+
+    /// Where the frames of `run` lie, as far as the piece of the first one goes.
+    pub(crate) fn backed(&self, operation: &'static str, run: FrameRun) -> Result<Backed, DeviceError> {
+        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        let piece = pieces.range(..=run.first.0).next_back().filter(|(at, p)| run.first.0 - *at < p.count);
+        let Some((at, piece)) = piece else {
+            return Err(refused(operation, format!("frame {} lies in no piece", run.first.0)));
+        };
+        let skip = run.first.0 - at;
+        let (memory, start) = piece.backing.place();
+        let frames = run.count.min(piece.count - skip);
+        Ok(Backed { memory, offset: start + u64::from(skip) * FRAME_BYTES, frames })
     }
 
     /// `len` bytes of a piece at `device_offset` as the CPU sees them: the view of the piece, and where they are in it.

@@ -5,13 +5,12 @@ use crate::choice;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::OpenError;
-use crate::import::PIECE_BYTES_MAX;
 use crate::inject::Injector;
 use crate::instance::Instance;
 use crate::kind;
-use crate::memory::{Arena, Demands, FRAME_BYTES, Scratch};
+use crate::memory::{Arena, Demands, FRAME_BYTES, Scratch, SparseSpace};
 use crate::physical::Physical;
-use crate::probe;
+use crate::placement::{self, Imports};
 use crate::queues::{Plan, Queue};
 use crate::report::DeviceReport;
 use crate::staging::Staging;
@@ -19,7 +18,7 @@ use crate::{VulkanDevice, device};
 use ash::vk;
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
-use vkhmm_port::{DeviceProfile, ImportProfile, RawBytes, Role};
+use vkhmm_port::{DeviceProfile, RawBytes, Role, SparseProfile};
 
 /// Most regions of one copy command: validation layers compare them pairwise, and more do not copy faster.
 const REGIONS_MAX: u32 = 256;
@@ -49,7 +48,8 @@ impl VulkanDevice {
         }
         let choice = choice::choose(&devices, config.device.as_deref())?;
         let physical = devices.swap_remove(choice.index);
-        let plan = Plan::new(&physical.families, config.switches.shared_queue);
+        let binds = placement::wants_binds(&physical, &config).is_ok();
+        let plan = Plan::new(&physical.families, config.switches.shared_queue, binds);
         let split = config.switches.split_queue && !config.switches.shared_queue;
         let plan = if split { plan.split() } else { plan };
         let log = instance.log.clone();
@@ -65,9 +65,15 @@ impl VulkanDevice {
         } else {
             Some(Scratch::new(&memory, kind.index)?)
         };
-        let arena = Arena::new(&memory, kind, &demands, guarded);
-        let (import, import_words) = decide_import(&ctx, &arena, &queues[0], &config, probe)?;
-        let profile = profile(&ctx, &arena, &staging, &plan, &config, import);
+        let mut arena = Arena::new(&memory, kind, &demands, guarded);
+        let cache = device::new_cache(&ctx)?;
+        let compute = &queues[plan.roles[Role::Compute as usize]];
+        let empty = scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
+        let imports = placement::imports(&ctx, cache, &arena, compute, empty, &config, probe)?;
+        let (sparse, sparse_words) = placement::sparse(&ctx, &mut arena, &staging, &queues, &plan, &config)?;
+        let (sparse, binder) = sparse.unzip();
+        let found = Found { imports, sparse: sparse.as_ref().map(SparseSpace::profile), sparse_words };
+        let profile = profile(&ctx, &arena, &staging, &plan, &config, &found);
         let report = DeviceReport {
             candidates: choice.candidates,
             chosen: choice.index,
@@ -77,13 +83,12 @@ impl VulkanDevice {
             staging: staging.words(),
             limits: limits(&profile, &ctx),
             features: ctx.features.named(),
-            import: import_words,
-            placement: placement(&ctx.physical),
+            import: found.imports.words,
+            placement: found.sparse_words,
+            in_place: found.imports.in_place_words,
         };
-        let cache = device::new_cache(&ctx)?;
         if ctx.physical.is_software() {
-            let empty = scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
-            crate::warm::up(&ctx, cache, &queues[plan.roles[Role::Compute as usize]], empty)?;
+            crate::warm::up(&ctx, cache, compute, empty)?;
         }
         crate::exit::register();
         Ok(Self {
@@ -94,6 +99,8 @@ impl VulkanDevice {
             queues,
             roles: plan.roles,
             arena,
+            sparse,
+            binder,
             staging,
             scratch,
             cache,
@@ -104,38 +111,11 @@ impl VulkanDevice {
     }
 }
 
-/// Whether A is imported, and the reason in words.
-fn decide_import(
-    ctx: &Arc<Context>,
-    arena: &Arena,
-    queue: &Queue,
-    config: &Config,
-    host: Option<RawBytes>,
-) -> Result<(Option<ImportProfile>, String), OpenError> {
-    let no = |why: &str| Ok((None, format!("off, staging only: {why}")));
-    if !config.switches.import {
-        return no("switched off");
-    }
-    if ctx.external_host.is_none() {
-        return no("the driver lacks VK_EXT_external_memory_host");
-    }
-    if !ctx.physical.imports_buffers {
-        return no("the driver does not say that buffers may be bound to imported host memory");
-    }
-    let alignment = ctx.physical.import_alignment;
-    if alignment == 0 || FRAME_BYTES % alignment != 0 {
-        return no("the driver's alignment for imports is not one that sub-blocks have");
-    }
-    let Some(host) = host else { return no("no memory to try with was given") };
-    match probe::import(ctx, arena, queue, host) {
-        Ok(()) => {
-            let words = "on: copies through an import came back right both ways".into();
-            Ok((Some(ImportProfile { alignment_bytes: alignment, piece_bytes_max: PIECE_BYTES_MAX }), words))
-        }
-        // A driver may lose the device over an import that it should have refused; nothing can be opened on it then.
-        Err(e) if ctx.is_gone() => Err(e.into()),
-        Err(e) => no(&e.to_string()),
-    }
+/// What was tried out.
+struct Found {
+    imports: Imports,
+    sparse: Option<SparseProfile>,
+    sparse_words: String,
 }
 
 fn profile(
@@ -144,7 +124,7 @@ fn profile(
     staging: &Staging,
     plan: &Plan,
     config: &Config,
-    import: Option<ImportProfile>,
+    found: &Found,
 ) -> DeviceProfile {
     let limits = &ctx.physical.limits;
     let heap = arena.kind.heap_bytes;
@@ -160,10 +140,10 @@ fn profile(
         // A frame less: `Arena::grow` takes one more than asked for.
         piece_bytes_max: (piece - FRAME_BYTES) / BLOCK_BYTES * BLOCK_BYTES,
         staging: staging.profile(),
-        import,
-        sparse: None,
-        in_place_bytes_max: None,
-        reasons: [placement(&ctx.physical), "kernels work on frames".into()],
+        import: found.imports.profile,
+        sparse: found.sparse,
+        in_place_bytes_max: found.imports.in_place_bytes_max,
+        reasons: [found.sparse_words.clone(), found.imports.in_place_words.clone()],
         queue_is_shared: false,
         regions_max: config.switches.regions_max.unwrap_or(REGIONS_MAX).clamp(1, REGIONS_MAX),
         inline_copy_bytes: INLINE_COPY_BYTES,
@@ -187,15 +167,4 @@ fn limits(profile: &DeviceProfile, ctx: &Context) -> Vec<(&'static str, String)>
         ("binding alignment", format!("{} bytes", profile.binding_alignment_bytes)),
         ("subgroup sizes", if most == 0 { "fixed".into() } else { format!("{least} to {most}") }),
     ]
-}
-
-fn placement(physical: &Physical) -> String {
-    let core = &physical.features.core;
-    let sparse = core.sparse_binding == vk::TRUE && core.sparse_residency_buffer == vk::TRUE;
-    let why = if sparse {
-        "the only one vkhmm has; the driver could do sparse"
-    } else {
-        "the driver has no sparse buffers"
-    };
-    format!("span: {why}")
 }

@@ -202,7 +202,7 @@ impl<P: Ports> Engine<P> {
                 subs = subs.start.min(other.start)..subs.end.max(other.end);
             }
             let range_subs = range.bytes.div_ceil(g.frame_bytes()) as u32;
-            wants.push(Want { range: range.id, range_subs, subs, scattered: false });
+            wants.push(Want { range: range.id, range_subs, subs, scattered: range.is_sparse() });
         }
         let of_argument = spec
             .arguments
@@ -296,7 +296,8 @@ impl<P: Ports> Engine<P> {
             .zip(of_argument)
             .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.writes())))
             .collect();
-        self.keep_plan(ops.main.id, &plan, wants, &item.waits, &touched);
+        let named = self.named(&plan.evictions, &plan.binds);
+        item.binds = self.keep_plan(ops.main.id, &plan, &named, wants, &item.waits, &touched);
         if let Some(kernel) = &spec.kernel {
             let in_place = blocks.values().any(|plan| plan.in_place);
             Counters::add(&self.counters.launches_in_place, u64::from(in_place));
@@ -304,8 +305,10 @@ impl<P: Ports> Engine<P> {
             let bound: Vec<Option<Bound<P>>> = of_argument
                 .iter()
                 .zip(&spec.arguments)
-                .map(|(want, argument)| match want {
-                    Some(w) => Some(Bound::in_span(&plan.placed[*w], Arc::clone(&buffers[*w]), frame_bytes)),
+                .map(|(want, argument)| match want.and_then(|w| Some((w, buffers[w].as_ref()?))) {
+                    Some((w, buffer)) => {
+                        Some(Bound::in_span(&plan.placed[w], Arc::clone(buffer), frame_bytes))
+                    }
                     None => argument.target().map(|range| Bound::in_range(range)),
                 })
                 .collect();

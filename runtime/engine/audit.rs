@@ -1,7 +1,7 @@
 //! What oracles ask of a running engine: whether the invariants hold right now, and what is left over once all is at rest.
 //! Reads everything and changes nothing; an audit tries locks only, so that it may come at any moment.
 
-use crate::range::RangeCell;
+use crate::range::{PlacementKind, RangeCell};
 use crate::{Engine, Ports};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -128,6 +128,15 @@ impl<P: Ports> Engine<P> {
                 return Err(format!(
                     "I4: frame {} is of sub-block {of} of `{other}` and of {sub} of `{label}`",
                     frame.0
+                ));
+            }
+            let bound = arena.bindings.frame_of(range.id, *sub);
+            if range.way.try_lock().is_some_and(|way| way.kind == PlacementKind::Sparse)
+                && bound != Some(*frame)
+            {
+                return Err(format!(
+                    "sub-block {sub} of `{}` is in frame {}, but its buffer has {bound:?} there",
+                    range.label, frame.0
                 ));
             }
             let planned = arena.placement.frame_of(range.id, *sub);

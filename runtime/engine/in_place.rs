@@ -67,26 +67,14 @@ impl<P: Ports> Engine<P> {
                 return way.kind == PlacementKind::InPlace;
             }
         }
-        let made = self.import_in_place(range);
-        let otherwise = match &made {
-            Ok(_) => None,
-            Err(why) => Some(self.way_in_frames(range.bytes, Some(why))),
+        let buffer = match self.import_in_place(range) {
+            Ok(buffer) => buffer,
+            Err(why_not) => return self.settle_in_frames(range, &why_not),
         };
         let mut way = range.way.lock();
         let settled = way.kind != PlacementKind::InPlace || way.buffer.is_some() || range.is_dead();
-        let unused = match (made, otherwise) {
-            // Another launch was faster, or nobody wants it any more; ours goes away unused.
-            (Ok(buffer), _) if settled => Some(buffer),
-            (Ok(buffer), _) => {
-                way.buffer = Some(buffer);
-                None
-            }
-            (Err(_), Some(otherwise)) if !settled => {
-                *way = otherwise;
-                None
-            }
-            (Err(_), _) => None,
-        };
+        // Another launch may have been faster, or nobody wants it any more: ours goes away unused.
+        let unused = if settled { Some(buffer) } else { way.buffer.replace(buffer) };
         let in_place = way.kind == PlacementKind::InPlace;
         drop(way);
         if unused.is_some() {

@@ -225,8 +225,12 @@ impl<P: Ports> Engine<P> {
             .map(|argument| match argument.target() {
                 None => Some(None),
                 Some(range) => {
-                    let subs = argument.subs(frame_bytes);
-                    let (placed, buffer) = self.find_span(range.id, subs, argument.access.writes())?;
+                    let (subs, written) = (argument.subs(frame_bytes), argument.access.writes());
+                    if range.is_sparse() {
+                        let there = self.use_bound(range.id, subs, written);
+                        return there.then(|| Some(Bound::in_range(range)));
+                    }
+                    let (placed, buffer) = self.find_span(range.id, subs, written)?;
                     Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
                 }
             })

@@ -19,6 +19,7 @@ extern crate alloc;
 mod admit;
 mod arena;
 mod audit;
+mod binds;
 mod complete;
 mod error;
 mod fault;

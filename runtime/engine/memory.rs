@@ -1,6 +1,6 @@
 //! Ranges come and go: reserve, import for the device, drop, reclaim.
 
-use crate::range::{PlacementKind, RangeCell, Way, blocks_for};
+use crate::range::{PlacementKind, RangeCell, blocks_for};
 use crate::submit::Piece;
 use crate::{Engine, EngineError, Ports};
 use alloc::sync::Arc;
@@ -31,6 +31,7 @@ impl<P: Ports> Engine<P> {
         let count = blocks_for(bytes, g);
         let (first, id) = self.space.lock().reserve(count).ok_or_else(full)?;
         let range = RangeCell::new(&self.exec, g, id, first, bytes, label.into(), self.choose_way(bytes));
+        self.enter_bindings(&mut self.arena.lock(), &range, &range.way.lock());
         let mut space = self.space.lock();
         // A stray touch may have poisoned a page while it was free; nobody owns it yet, so nobody's bytes are punched.
         let cleared = if space.take_strays(&range) { self.host.punch(range.whole()) } else { Ok(()) };
@@ -62,16 +63,6 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// How kernels are to reach a range of `bytes` bytes that is not used in place; `why_not` says what stood against that.
-    pub(crate) fn way_in_frames(&self, _bytes: u64, why_not: Option<&str>) -> Way<P::Device> {
-        let why = &self.device.profile().reasons[0];
-        let why = match why_not {
-            Some(why_not) => alloc::format!("not in place: {why_not}; {why}"),
-            None => why.clone(),
-        };
-        Way { kind: PlacementKind::Span, buffer: None, why: why.into() }
-    }
-
     /// Drops a range. Never blocks on the device: what is in use is reclaimed after its last operation, and its address is not
     /// reused before. In a forked child nothing happens.
     pub fn free(&self, range: &Arc<RangeCell<P>>) {
@@ -87,11 +78,17 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Gives everything of an unused range back: frames, imports, host pages, addresses, in this order.
+    /// Gives everything of an unused range back: its buffer, frames, imports, host pages, addresses, in this order.
     pub(crate) fn reclaim(&self, range: &Arc<RangeCell<P>>) {
         let completed = *self.completed.lock();
         let buffers = {
             let mut arena = self.arena.lock();
+            if !self.drop_sparse(&mut arena, range) {
+                drop(arena);
+                // An unbind is on its way; the completion thread comes back.
+                self.zombies.lock().push(Arc::clone(range));
+                return;
+            }
             let spans = arena.placement.release(range.id, Deps::default());
             arena.placement.reap(&completed);
             arena.drop_spans(&spans)

@@ -68,6 +68,12 @@ counters! {
     evictions_clean,
     /// Blocks of spans evicted with bytes to copy home.
     evictions_dirty,
+    /// Submissions that changed what lies in sparse buffers.
+    binds,
+    /// Bytes that came to lie in sparse buffers.
+    bound_bytes,
+    /// Bytes that were taken out of sparse buffers, other than with the buffer.
+    unbound_bytes,
     /// Bytes moved inside the device because of placement.
     moved_bytes,
     /// Bytes copied to the device that had been evicted from it before.
@@ -94,6 +100,8 @@ counters! {
     publish_ns,
     /// Bytes of host memory imported by the device now.
     imported_bytes,
+    /// Bytes of all sparse buffers now, whatever lies in them.
+    sparse_bytes,
     /// Imports refused by the driver or the import limit: those ranges are staged.
     imports_refused,
 }

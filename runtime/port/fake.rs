@@ -18,6 +18,7 @@ mod host;
 pub(crate) mod memory;
 mod profile;
 mod queue;
+mod sparse;
 mod steps;
 mod touch;
 

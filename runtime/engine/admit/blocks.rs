@@ -65,9 +65,11 @@ impl<P: Ports> Engine<P> {
         subs.clone().for_each(|sub| each(sub / per_block, sub % per_block, sub));
     }
 
+    /// Whether a launch's own blocks are in its way. Of scattered ranges only other sub-blocks than it names ever are: they may go
+    /// with the launch.
     pub(super) fn evicts_own(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> bool {
         let per_block = self.config.geometry.subs_per_block();
-        evictions.iter().any(|e| {
+        evictions.iter().filter(|e| !e.scattered).any(|e| {
             let touched = e.subs.start / per_block..e.subs.end.div_ceil(per_block);
             blocks.values().any(|b| b.range.id == e.range && touched.contains(&b.index))
         })

@@ -2,6 +2,7 @@
 
 use super::blocks::Blocks;
 use super::{Found, Ops};
+use crate::binds::Binds;
 use crate::op::BlockRef;
 use crate::stats::Counters;
 use crate::submit::{Item, pieces_bytes};
@@ -26,6 +27,7 @@ impl<P: Ports> Engine<P> {
             fills: Vec::new(),
             ins: Vec::new(),
             claims: Vec::new(),
+            binds: Binds::default(),
             dispatch: None,
         };
         let mut held = Vec::with_capacity(blocks.len());

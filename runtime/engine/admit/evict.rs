@@ -50,8 +50,8 @@ impl<P: Ports> Engine<P> {
             let outcome = if there { self.take_holds(&ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
             match outcome {
                 Ok(()) => {
-                    let item = self.commit(&ops, &blocks, found, Cause::Evict);
-                    self.arena.lock().commit(ops.main.id, &item.waits);
+                    let mut item = self.commit(&ops, &blocks, found, Cause::Evict);
+                    item.binds = self.keep_evictions(ops.main.id, &evictions, &item.waits);
                     self.put(item);
                     return Ok(frames * self.config.geometry.frame_bytes());
                 }

@@ -63,6 +63,7 @@ impl<P: Ports> Engine<P> {
         }
         let waited = self.waits_of(&item);
         let mut waits = waited;
+        let bound = self.submit_binds(&mut self.submit.lock(), &mut item, waited);
         for piece in core::mem::take(&mut item.outs) {
             waits.add(self.stage_out(&item.evict, piece, waits));
         }
@@ -89,6 +90,7 @@ impl<P: Ports> Engine<P> {
             landed.add(self.stage_in(&item.copy, chunk, waits));
         }
         waits = landed;
+        bound.into_iter().for_each(|ticket| waits.add(ticket));
         let Item { op, copy, evict, dispatch, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();

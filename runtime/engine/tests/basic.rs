@@ -163,7 +163,7 @@ fn evicting_clean_pages_copies_nothing_home() {
 
 #[test]
 fn a_span_that_must_move_moves_by_device_copy() {
-    each_framed(|w| {
+    each_in_spans(|w| {
         // Larger than half the limit, so it has no home span: a second argument beside the first moves it.
         let frames = w.setup.limit_frames;
         let x = w.alloc(u64::from(frames) * w.frame() * 3 / 4);

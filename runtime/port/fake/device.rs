@@ -7,8 +7,11 @@ pub use control::DeviceCalls;
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
+use super::sparse::{SparseBuffer, Tables};
 use super::{FakeDeviceOptions, FakeExec, FakeImport, locked, steps};
-use crate::{Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission};
+use crate::{
+    Command, Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission,
+};
 use core::any::Any;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,10 +39,16 @@ pub struct FakeSemaphore(pub(super) Arc<std::sync::atomic::AtomicU64>);
 
 /// A buffer of a [`FakeDevice`].
 pub struct FakeBuffer {
-    pub(super) bytes: RawBytes,
+    pub(super) memory: Memory,
     address: u64,
-    /// The bytes live as long as this: an arena piece, or an import.
-    _keeps: Arc<dyn Any + Send + Sync>,
+}
+
+/// What is behind a buffer.
+pub(super) enum Memory {
+    /// Bytes, and what they live as long as: an arena piece, or an import.
+    Run { bytes: RawBytes, _keeps: Arc<dyn Any + Send + Sync> },
+    /// Whatever binds put there.
+    Sparse(Arc<SparseBuffer>),
 }
 
 pub(super) struct Piece {
@@ -76,6 +85,7 @@ pub(super) struct Shared<X: Exec> {
     pub(super) options: FakeDeviceOptions,
     pub(super) exec: X,
     slots: [Vec<Bytes>; 2],
+    pub(super) sparse: Tables,
     /// Owns pieces, queues and counters · blocks on nothing · never held across a call of `exec` or of a kernel.
     pub(super) state: Mutex<State>,
     /// Passed at every submission, completion and loss.
@@ -141,8 +151,8 @@ impl<X: Exec> FakeDevice<X> {
         let ring = || (0..options.staging_slots).map(|_| Bytes::new(geometry.block_bytes())).collect();
         let slots = [ring(), ring()];
         let changed = exec.signal();
-        let shared =
-            Arc::new(Shared { geometry, profile, options, exec, slots, state: Mutex::new(state), changed });
+        let (sparse, state) = (Tables::default(), Mutex::new(state));
+        let shared = Arc::new(Shared { geometry, profile, options, exec, slots, sparse, state, changed });
         for timeline in 0..shared.profile.timeline_count {
             let worker = Arc::clone(&shared);
             let body = Box::new(move || queue::run(&worker, Timeline(timeline)));
@@ -290,12 +300,27 @@ impl<X: Exec> Device for FakeDevice<X> {
             let (span, piece) = state.frames(shared.geometry, offset, bytes);
             let start = state.pieces.range(..=run.first.0).next_back().expect("`frames` found the piece").1;
             let address = start.address + (span.as_ptr() as u64 - piece.raw().as_ptr() as u64);
-            Ok(FakeBuffer { bytes: span, address, _keeps: piece })
+            Ok(FakeBuffer { memory: Memory::Run { bytes: span, _keeps: piece }, address })
         })
     }
 
-    fn reserve(&self, _bytes: u64) -> Result<FakeBuffer, DeviceError> {
-        unreachable!("reserve only where the profile allows")
+    fn reserve(&self, bytes: u64) -> Result<FakeBuffer, DeviceError> {
+        let shared = self.shared();
+        shared.call("reserve", bytes, format_args!("{bytes} bytes"), |state| {
+            let sparse = shared.profile.sparse.expect("reserve only where the profile allows");
+            let whole = bytes > 0 && bytes % shared.geometry.frame_bytes() == 0;
+            assert!(whole, "a sparse buffer of {bytes} bytes, which are no whole frames");
+            assert!(
+                bytes <= sparse.buffer_bytes_max,
+                "a sparse buffer of {bytes} bytes, longer than the profile says"
+            );
+            let Some(buffer) = shared.sparse.reserve(bytes, sparse.space_bytes) else {
+                return Err(DeviceError::OutOfDeviceMemory { operation: "reserve", bytes });
+            };
+            state.calls.reserve += 1;
+            let address = state.take_addresses(bytes);
+            Ok(FakeBuffer { memory: Memory::Sparse(buffer), address })
+        })
     }
 
     fn in_place(&self, import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
@@ -308,7 +333,8 @@ impl<X: Exec> Device for FakeDevice<X> {
         shared.call("in_place", bytes, format_args!("{bytes} bytes"), |state| {
             state.calls.in_place += 1;
             let address = state.take_addresses(bytes);
-            Ok(FakeBuffer { bytes: import.bytes, address, _keeps: Arc::<FakeImport>::clone(import) })
+            let keeps = Arc::<FakeImport>::clone(import);
+            Ok(FakeBuffer { memory: Memory::Run { bytes: import.bytes, _keeps: keeps }, address })
         })
     }
 
@@ -339,12 +365,20 @@ impl<X: Exec> Device for FakeDevice<X> {
             );
             assert!(waits.done(&state.submitted), "a wait for {}, which nobody submitted", Show(&waits));
             assert_eq!(waits.on(timeline), 0, "a queue never waits for its own timeline");
+            let binds = submission.commands.iter().any(|c| matches!(c, Command::Bind { .. }));
+            let alone = role == Role::Bind && submission.commands.len() == 1;
+            assert!(alone || !binds, "a bind is alone in a submission of the bind role");
+            assert!(
+                binds || role != Role::Bind || submission.commands.is_empty(),
+                "the bind role only binds"
+            );
             let (steps, pieces, tally) = steps::resolve(shared, state, &submission);
             state.calls.submit += 1;
             state.calls.bytes_in += tally.bytes_in;
             state.calls.bytes_out += tally.bytes_out;
             state.calls.barriers += tally.barriers;
             state.calls.dispatches += tally.dispatches;
+            state.calls.binds += u64::from(binds);
             state.submitted.add(signals);
             let keeps = Box::new((pieces, submission.commands));
             state.queues[usize::from(timeline.0)].push_back(Job { waits, signals, steps, keeps });

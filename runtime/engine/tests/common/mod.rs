@@ -14,7 +14,7 @@ use vkhmm_engine::{
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
 };
-use vkhmm_port::{FaultMode, HostMemory, RawBytes};
+use vkhmm_port::{FaultMode, HostMemory, RawBytes, SparseProfile};
 
 /// Every limit is met at once.
 pub const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -45,6 +45,8 @@ pub struct Setup {
     pub import_limit: u64,
     /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
     pub in_place: Option<u64>,
+    /// There are sparse buffers, of so many bytes in all.
+    pub sparse: Option<u64>,
     pub slots: u32,
     pub limit_frames: u32,
     pub piece_frames: u32,
@@ -69,6 +71,7 @@ impl Default for Setup {
             import: true,
             import_limit: u64::MAX,
             in_place: None,
+            sparse: None,
             slots: 4,
             limit_frames: 64,
             piece_frames: u32::MAX,
@@ -90,8 +93,18 @@ pub fn combinations() -> Vec<Setup> {
     [framed(), in_place()].concat()
 }
 
-/// Those of [`combinations`] in which kernels work on frames alone.
+/// Those of [`combinations`] in which kernels work on frames alone: in spans, in sparse buffers, and in both at once, where the
+/// space for sparse buffers is short.
 pub fn framed() -> Vec<Setup> {
+    let spans = spans();
+    let sparse = |space| move |setup: &Setup| Setup { sparse: Some(space), ..setup.clone() };
+    let short = [0, 3, 5, 12, 14].map(|i| sparse(4 * spans[i].geometry.block_bytes())(&spans[i]));
+    let whole: Vec<_> = spans.iter().map(sparse(1 << 30)).collect();
+    [spans, whole, short.into()].concat()
+}
+
+/// Those without sparse buffers.
+pub fn spans() -> Vec<Setup> {
     let base = Setup::default();
     vec![
         base.clone(),
@@ -121,6 +134,7 @@ pub fn in_place() -> Vec<Setup> {
     vec![
         unified.clone(),
         Setup { import_limit: 512, ..unified.clone() },
+        Setup { import_limit: 512, sparse: Some(1 << 30), ..unified.clone() },
         Setup { geometry: LARGE, strict: true, ..unified },
         Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
         Setup { publish_read_only: false, timelines: 1, ..base.clone() },
@@ -175,6 +189,11 @@ impl<H: HostMemory> World<H> {
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
                 in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
+                sparse: setup.sparse.map(|space_bytes| SparseProfile {
+                    page_bytes: setup.geometry.frame_bytes(),
+                    buffer_bytes_max: 1 << 30,
+                    space_bytes,
+                }),
                 staging_slots: setup.slots,
                 frames_max: 1 << 16,
                 piece_frames_max: setup.piece_frames,
@@ -409,6 +428,11 @@ impl Random {
 /// Runs `body` in a fresh world of each combination; then everything comes to rest.
 pub fn each(body: impl Fn(&World) + Send + Copy + 'static) {
     each_of(combinations(), body);
+}
+
+/// As [`each`], in worlds where every argument lies in a span.
+pub fn each_in_spans(body: impl Fn(&World) + Send + Copy + 'static) {
+    each_of(spans(), body);
 }
 
 /// As [`each`], in worlds where bytes must move.

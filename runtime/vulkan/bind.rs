@@ -15,44 +15,39 @@ use vkhmm_port::{Bind, Command, DeviceError, Role, Submission};
 
 const OPERATION: &str = "bind frames";
 
-/// Most binds of one driver call under validation: layers compare the binds of a call pairwise.
-const BINDS_MAX_VALIDATED: usize = 64;
-
 /// A value of a timeline.
 pub(crate) type Point = (vk::Semaphore, u64);
 
 /// Binds of one buffer in one driver call.
 type Share = (vk::Buffer, Vec<vk::SparseMemoryBind>);
 
-/// Driver calls, in order.
+/// Driver calls, in order: at least one, at most two.
 pub(crate) type Batches = Vec<Vec<Share>>;
 
 /// Orders the batches of binds. Used under [`Submitting`]'s lock of the one queue that binds.
 pub(crate) struct Binder {
     ctx: Arc<Context>,
     step: vk::Semaphore,
-    binds_max: usize,
 }
 
 impl Binder {
-    pub(crate) fn new(ctx: &Arc<Context>, validated: bool) -> Result<Self, DeviceError> {
+    pub(crate) fn new(ctx: &Arc<Context>) -> Result<Self, DeviceError> {
         let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
         // SAFETY: vkCreateSemaphore: timelineSemaphore is required of every device (`choice.rs`).
         let step =
             unsafe { ctx.device.create_semaphore(&info, None) }.map_err(|e| driver(OPERATION, 0, e))?;
-        let binds_max = if validated { BINDS_MAX_VALIDATED } else { usize::MAX };
-        Ok(Self { ctx: Arc::clone(ctx), step, binds_max })
+        Ok(Self { ctx: Arc::clone(ctx), step })
     }
 
-    /// What the driver is told of `binds`: all that loses frames first.
+    /// What the driver is told of `binds`: first all that loses frames, then all that gets some.
     pub(crate) fn prepare(
         &self,
         arena: &Arena,
         binds: &[Bind<VulkanDevice>],
     ) -> Result<Batches, DeviceError> {
-        let mut batches = self.batches(arena, binds, false)?;
-        batches.extend(self.batches(arena, binds, true)?);
+        let mut batches = vec![shares(arena, binds, false)?, shares(arena, binds, true)?];
+        batches.retain(|batch| !batch.is_empty());
         if batches.is_empty() {
             batches.push(Vec::new());
         }
@@ -79,40 +74,6 @@ impl Binder {
             self.give(queue, batch, before, after.as_slice())?;
         }
         Ok(())
-    }
-
-    /// The binds that give frames, or those that take them, as batches of at most `binds_max`; neighbours on both sides are one.
-    fn batches(
-        &self,
-        arena: &Arena,
-        binds: &[Bind<VulkanDevice>],
-        give: bool,
-    ) -> Result<Batches, DeviceError> {
-        let mut batches = Batches::new();
-        let mut count = self.binds_max;
-        for bind in binds.iter().filter(|b| b.frames.is_some() == give) {
-            for next in resolved(arena, bind)? {
-                let last = batches.last_mut().and_then(|batch| batch.last_mut());
-                let share = last.filter(|(buffer, _)| *buffer == bind.buffer.handle);
-                if let Some(before) = share.and_then(|(_, list)| list.last_mut()) {
-                    if continues(before, &next) {
-                        before.size += next.size;
-                        continue;
-                    }
-                }
-                if count >= self.binds_max {
-                    batches.push(Vec::new());
-                    count = 0;
-                }
-                count += 1;
-                let Some(batch) = batches.last_mut() else { continue };
-                match batch.last_mut() {
-                    Some((buffer, list)) if *buffer == bind.buffer.handle => list.push(next),
-                    _ => batch.push((bind.buffer.handle, vec![next])),
-                }
-            }
-        }
-        Ok(batches)
     }
 
     /// One batch, in a driver call of its own.
@@ -151,6 +112,23 @@ impl Drop for Binder {
         // SAFETY: vkDestroySemaphore: `VulkanDevice` waited until the queue is idle, so no bind refers to it.
         unsafe { self.ctx.device.destroy_semaphore(self.step, None) };
     }
+}
+
+/// The binds that give frames, or those that take them; neighbours on both sides are one.
+fn shares(arena: &Arena, binds: &[Bind<VulkanDevice>], give: bool) -> Result<Vec<Share>, DeviceError> {
+    let mut shares: Vec<Share> = Vec::new();
+    for bind in binds.iter().filter(|b| b.frames.is_some() == give) {
+        for next in resolved(arena, bind)? {
+            match shares.last_mut().filter(|(buffer, _)| *buffer == bind.buffer.handle) {
+                Some((_, list)) => match list.last_mut().filter(|before| continues(before, &next)) {
+                    Some(before) => before.size += next.size,
+                    None => list.push(next),
+                },
+                None => shares.push((bind.buffer.handle, vec![next])),
+            }
+        }
+    }
+    Ok(shares)
 }
 
 /// One bind for the driver; as many as pieces, if the frames lie in several.

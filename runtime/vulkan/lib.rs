@@ -31,6 +31,8 @@ mod dispatch;
 mod error;
 mod exit;
 mod features;
+#[cfg(test)]
+mod foreign;
 mod guard;
 mod import;
 mod inject;

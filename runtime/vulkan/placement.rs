@@ -48,7 +48,7 @@ pub(crate) fn sparse(
         Ok(space) => space,
         Err(why) => return no(&why),
     };
-    let binder = Binder::new(ctx, config.validation)?;
+    let binder = Binder::new(ctx)?;
     let queue = |role: Role| &queues[plan.roles[role as usize]];
     let (runs, binds) = (queue(Role::Compute), queue(Role::Bind));
     match probe::sparse(ctx, arena, staging, [runs, binds], &space, &binder) {

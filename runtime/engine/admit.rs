@@ -287,7 +287,7 @@ impl<P: Ports> Engine<P> {
             if spec.kernel.is_some() { Cause::Launch } else { Cause::Prefetch },
         );
         item.claims = claims;
-        if !plan.deps.is_none() || !plan.evictions.is_empty() {
+        if !plan.deps.is_none() || !plan.evictions.is_empty() || !plan.binds.is_empty() {
             self.note_claim(&ops.main, spec);
         }
         let touched: Vec<_> = spec

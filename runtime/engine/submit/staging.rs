@@ -61,9 +61,10 @@ impl<P: Ports> Engine<P> {
             self.after_submit(&ops);
             return;
         }
-        let waited = self.waits_of(&item);
-        let mut waits = waited;
-        let bound = self.submit_binds(&mut self.submit.lock(), &mut item, waited);
+        let mut waits = self.waits_of(&item);
+        let bound = self.submit_binds(&mut self.submit.lock(), &mut item, waits);
+        let mut waited = waits;
+        bound.into_iter().for_each(|ticket| waited.add(ticket));
         for piece in core::mem::take(&mut item.outs) {
             waits.add(self.stage_out(&item.evict, piece, waits));
         }
@@ -90,7 +91,7 @@ impl<P: Ports> Engine<P> {
             landed.add(self.stage_in(&item.copy, chunk, waits));
         }
         waits = landed;
-        bound.into_iter().for_each(|ticket| waits.add(ticket));
+        waits.merge(&waited);
         let Item { op, copy, evict, dispatch, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();

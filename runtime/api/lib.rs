@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 mod access;
+mod acquire;
 mod builder;
 mod doctor;
 mod error;
@@ -19,6 +20,7 @@ mod view;
 mod windows;
 
 pub use access::{Access, Argument, Arguments};
+pub use acquire::{Accesses, Acquired, DevicePlace};
 pub use builder::{Builder, FaultEngine, PlacementChoice};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};

@@ -77,6 +77,20 @@ impl<P: Ports> Arena<P> {
         u32::try_from(self.limit_bytes / self.geometry.frame_bytes()).unwrap_or(u32::MAX)
     }
 
+    /// Frames that everything beside the pinned spans may own.
+    pub(crate) fn unpinned_frames(&self) -> u32 {
+        self.limit_frames().saturating_sub(self.placement.stats().pinned)
+    }
+
+    /// Frames that a want needs beside those that it has.
+    pub(crate) fn missing(&self, want: &Want) -> u32 {
+        if self.placement.covers(want.range, want.subs.clone()) {
+            return 0;
+        }
+        let missing = |sub: &u32| !want.scattered || self.placement.frame_of(want.range, *sub).is_none();
+        want.subs.clone().filter(missing).count() as u32
+    }
+
     pub(crate) fn owned_frames(&self) -> u32 {
         self.placement.stats().owned
     }
@@ -202,14 +216,8 @@ impl<P: Ports> Engine<P> {
             .iter()
             .filter(|w| !arena.placement.covers(w.range, w.subs.clone()))
             .map(|w| {
-                if w.scattered {
-                    let missing = |sub: &u32| arena.placement.frame_of(w.range, *sub).is_none();
-                    w.subs.clone().filter(missing).count() as u32
-                } else if w.range_subs <= arena.limit_frames() / 2 {
-                    w.range_subs
-                } else {
-                    w.subs.end - w.subs.start
-                }
+                let home = !w.scattered && w.range_subs <= arena.limit_frames() / 2;
+                if home { w.range_subs } else { arena.missing(w) }
             })
             .sum();
         let stats = arena.placement.stats();
@@ -223,8 +231,15 @@ impl<P: Ports> Engine<P> {
             }
         }
         let frame_bytes = self.config.geometry.frame_bytes();
-        let plan = arena.placement.admit(op, wants, now).map_err(|error| match error {
-            AdmitError::MustWait { .. } => NoFrames::Wait,
+        let plan = match arena.placement.admit(op, wants, now) {
+            Err(AdmitError::PinnedApart { range, .. }) => {
+                drop(arena);
+                return Err(self.acquired_apart(range));
+            }
+            planned => planned,
+        };
+        let plan = plan.map_err(|error| match error {
+            AdmitError::MustWait { .. } | AdmitError::PinnedApart { .. } => NoFrames::Wait,
             AdmitError::TooLarge { need, have, limit, held, largest_run } => {
                 NoFrames::Error(EngineError::WorkingSetTooLarge {
                     need: u64::from(need) * frame_bytes,
@@ -234,7 +249,6 @@ impl<P: Ports> Engine<P> {
                     largest_run: u64::from(largest_run) * frame_bytes,
                 })
             }
-            AdmitError::PinnedApart { .. } => NoFrames::Error(EngineError::Pagemap(format!("{error}"))),
         })?;
         arena.tell_frames(&self.device);
         let mut buffers = Vec::with_capacity(plan.placed.len());

@@ -23,7 +23,7 @@ pub struct Leftovers {
     pub flights: usize,
     /// Requests and batches that have not reached a queue.
     pub unsent: usize,
-    /// Copies home that wait for a staging slot.
+    /// Copies home that wait for a staging slot or a fence.
     pub homes: usize,
     /// Staging slots in use.
     pub slots: usize,
@@ -166,6 +166,7 @@ impl<P: Ports> Engine<P> {
             let all = 2 * self.device.profile().staging.slots as usize;
             left.slots = all - slots.free_in.len() - slots.free_out.len();
         }
+        left.homes += self.fences.lock().waiting.len();
         {
             let completed = *self.completed.lock();
             let mut arena = self.arena.lock();

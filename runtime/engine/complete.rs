@@ -35,6 +35,7 @@ impl<P: Ports> Engine<P> {
                 Ok(now) => {
                     self.completed.lock().merge(&now);
                     self.land(&now);
+                    self.land_fences(&now);
                     self.reap();
                     self.release_frames();
                     now
@@ -107,6 +108,7 @@ impl<P: Ports> Engine<P> {
             self.resume(&at.range, at.block, &mut block, arrived);
             self.refresh_gate(&at.range, at.block, &block);
         }
+        drop(op.take_buffers());
         op.set_status(OpStatus::Done);
         self.ops.lock().remove(&op.id);
         self.progress.notify();

@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod acquire;
 mod admit;
 mod arena;
 mod audit;
@@ -23,6 +24,7 @@ mod binds;
 mod complete;
 mod error;
 mod fault;
+mod fence;
 mod frames;
 mod home;
 mod host;
@@ -38,6 +40,7 @@ mod submit;
 mod trace;
 mod waits;
 
+pub use acquire::{Acquired, AcquiredPart};
 pub use audit::Leftovers;
 pub use error::EngineError;
 pub use host::{GuardKind, Residency};
@@ -50,7 +53,7 @@ pub use waits::Waits;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use report::Place;
 use stats::Counters;
@@ -141,6 +144,8 @@ pub struct Engine<P: Ports> {
     pub(crate) flights: MutexOf<P, submit::Flights<P>>,
     /// Lock: leaf. Owns the free staging slots and the copies home that wait for one.
     pub(crate) slots: MutexOf<P, submit::Slots<P>>,
+    /// Lock: leaf. Owns the copies home that wait for their last writers without a submission.
+    pub(crate) fences: MutexOf<P, fence::Fences<P>>,
     /// Lock: leaf. Owns dropped ranges that operations still use.
     pub(crate) zombies: MutexOf<P, Vec<Arc<RangeCell<P>>>>,
     /// Lock: leaf. Owns the last trace events.
@@ -155,10 +160,16 @@ pub struct Engine<P: Ports> {
     pub(crate) work: SignalOf<P>,
     pub(crate) completed: MutexOf<P, Uses>,
     next_op: AtomicU64,
+    /// Acquires that are being asked for, or open.
+    pub(crate) acquires_open: AtomicU32,
     pub(crate) clock: AtomicU64,
     pub(crate) lost: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// A touch waits for the open batch, which the submission thread is to submit.
+    pub(crate) flush_asked: AtomicBool,
     pub(crate) faults_parked: bool,
+    /// Nothing that answers touches may submit (`fence.rs`).
+    pub(crate) queue_is_shared: bool,
     pub(crate) duplicates: bool,
     pub(crate) host: Arc<P::Host>,
 }
@@ -168,12 +179,18 @@ impl<P: Ports> Engine<P> {
     ///
     /// # Errors
     /// None today; the limit is checked by the caller against the device.
+    ///
+    /// # Panics
+    /// If touches would need a queue that is the application's too: opening such a device is refused.
     pub fn new(exec: P::Exec, host: Arc<P::Host>, device: Arc<P::Device>, config: Config) -> Arc<Self> {
         let g = config.geometry;
         let blocks = (host.profile().reservation_bytes / g.block_bytes()) as u32;
         let limit = config.device_memory_limit.unwrap_or(device.profile().limit_bytes_default);
         let profile = host.profile();
         let faults_parked = profile.faults != FaultMode::Declared;
+        let queue_is_shared = faults_parked && device.profile().queue_is_shared;
+        let cpu_reads = device.profile().memory.cpu_reads;
+        assert!(!queue_is_shared || cpu_reads, "touches need a queue that the application may hold");
         let duplicates = !faults_parked || (profile.publish_read_only && profile.protect);
         Arc::new(Self {
             space: exec.mutex(Rank::Space, range::Space::new(blocks)),
@@ -183,6 +200,7 @@ impl<P: Ports> Engine<P> {
             ops: exec.mutex(Rank::Leaf, alloc::collections::BTreeMap::new()),
             flights: exec.mutex(Rank::Leaf, submit::Flights::default()),
             slots: exec.mutex(Rank::Leaf, submit::Slots::new(device.profile().staging.slots)),
+            fences: exec.mutex(Rank::Leaf, fence::Fences::new()),
             zombies: exec.mutex(Rank::Leaf, Vec::new()),
             trace: exec.mutex(Rank::Leaf, trace::Ring::default()),
             waited: exec.mutex(Rank::Leaf, waits::Table::new()),
@@ -193,10 +211,13 @@ impl<P: Ports> Engine<P> {
             counters: Counters::default(),
             places: report::Places::default(),
             next_op: AtomicU64::new(1),
+            acquires_open: AtomicU32::new(0),
             clock: AtomicU64::new(1),
             lost: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            flush_asked: AtomicBool::new(false),
             faults_parked,
+            queue_is_shared,
             duplicates,
             exec,
             host,
@@ -335,13 +356,14 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Waits until everything launched before is over.
+    /// Waits until everything launched before is over, and everything acquired before that was released. Not for what is still
+    /// acquired: that ends when the application says so.
     ///
     /// # Errors
     /// `DeviceLost`, `ForkedChild`.
     pub fn sync(&self) -> Result<(), EngineError> {
         let open: Vec<_> = self.ops.lock().values().cloned().collect();
-        for op in open {
+        for op in open.into_iter().filter(|op| !op.is_open()) {
             self.wait(&op, None)?;
         }
         self.check_owned()

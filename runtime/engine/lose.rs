@@ -65,6 +65,8 @@ impl<P: Ports> Engine<P> {
         drop(turn);
         let homes = core::mem::take(&mut self.slots.lock().homes);
         drop(homes);
+        let fences = core::mem::take(&mut self.fences.lock().waiting);
+        drop(fences);
         self.exec.report(format_args!(
             "the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
         ));

@@ -50,12 +50,14 @@ mod recycle;
 pub mod reflect;
 mod report;
 mod shadow;
+mod share;
 mod staging;
 mod validation;
 mod visibility;
 mod warm;
 mod watch;
 
+pub use ash::vk;
 pub use config::{Config, Failure, Switches};
 pub use device::VulkanDevice;
 pub use error::{KernelError, OpenError};

@@ -4,6 +4,8 @@ extern crate std;
 
 mod model;
 mod rules;
+mod scale;
+mod scatter;
 mod sweeps;
 
 use super::*;
@@ -15,8 +17,13 @@ const UNIT: u32 = 4;
 
 /// A placement over pieces of these lengths, their frames numbered from 0 without gaps.
 fn placement(pieces: &[u32]) -> SpanPlacement {
+    placement_of(pieces, UNIT)
+}
+
+/// The same with units of another length.
+fn placement_of(pieces: &[u32], unit: u32) -> SpanPlacement {
     let mut registry = PagemapRegistry::new(DeviceIndex(0), Geometry::PRODUCTION);
-    let mut placement = SpanPlacement::new(pieces.iter().sum(), UNIT);
+    let mut placement = SpanPlacement::new(pieces.iter().sum(), unit);
     let mut first = 0;
     for count in pieces {
         let bytes = |frames: u32| u64::from(frames) * Geometry::PRODUCTION.frame_bytes();

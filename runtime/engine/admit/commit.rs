@@ -29,6 +29,7 @@ impl<P: Ports> Engine<P> {
             claims: Vec::new(),
             binds: Binds::default(),
             dispatch: None,
+            grant: None,
         };
         let mut held = Vec::with_capacity(blocks.len());
         for plan in blocks.values() {

@@ -20,6 +20,9 @@ impl<P: Ports> Engine<P> {
         loop {
             let seen = self.work.epoch();
             let mut submit = self.submit.lock();
+            if self.flush_asked.swap(false, Ordering::AcqRel) {
+                self.flush_locked(&mut submit);
+            }
             if let Some(item) = submit.queue.pop_front() {
                 submit.busy = true;
                 drop(submit);
@@ -92,7 +95,7 @@ impl<P: Ports> Engine<P> {
         }
         waits = landed;
         waits.merge(&waited);
-        let Item { op, copy, evict, dispatch, .. } = item;
+        let Item { op, copy, evict, dispatch, grant, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();
         let mut submit = self.submit.lock();
@@ -100,6 +103,7 @@ impl<P: Ports> Engine<P> {
             self.record_dispatch(&mut submit, &ops[0], waits, dispatch);
         }
         self.note_queued(&ops, launched, waited);
+        self.keep_promise(&mut submit, &ops[0], grant);
         drop(submit);
         self.after_submit(&ops);
     }

@@ -163,7 +163,7 @@ fn close(w: &World, known: [Known; 3]) {
     until("all imports are gone", || w.imports.count() == 0);
 }
 
-fn setups() -> [Setup; 9] {
+fn setups() -> [Setup; 10] {
     let base = Setup { limit_frames: 12, ..Setup::default() };
     [
         base.clone(),
@@ -171,6 +171,7 @@ fn setups() -> [Setup; 9] {
         Setup { timelines: 1, ..base.clone() },
         Setup { timelines: 1, import: false, slots: 1, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
+        Setup { kind: MemoryKind::DeviceCoherent, queue_is_shared: true, ..base.clone() },
         Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..base.clone() },
         Setup { in_place: Some(2 * SMALL.block_bytes()), ..base.clone() },
         Setup { sparse: Some(1 << 30), ..base.clone() },

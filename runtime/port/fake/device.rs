@@ -7,10 +7,10 @@ pub use control::DeviceCalls;
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
-use super::sparse::{SparseBuffer, Tables};
-use super::{FakeDeviceOptions, FakeExec, FakeImport, locked, steps};
+use super::sparse::{SparseBuffer, Tables, View};
+use super::{FakeDeviceOptions, FakeExec, FakeImport, FakeSemaphore, locked, steps};
 use crate::{
-    Command, Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission,
+    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission,
 };
 use core::any::Any;
 use core::time::Duration;
@@ -31,11 +31,12 @@ impl FakeKernel {
     pub fn new(body: impl Fn(&[RawBytes], &[u8], [u32; 3]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(body))
     }
-}
 
-/// A timeline of an application's that a [`FakeDevice`] waits for.
-#[derive(Clone, Default)]
-pub struct FakeSemaphore(pub(super) Arc<std::sync::atomic::AtomicU64>);
+    /// Does it here and now, as the work of an application's own queue.
+    pub fn run(&self, bindings: &[RawBytes], push: &[u8], groups: [u32; 3]) {
+        (self.0)(bindings, push, groups);
+    }
+}
 
 /// A buffer of a [`FakeDevice`].
 pub struct FakeBuffer {
@@ -163,6 +164,17 @@ impl<X: Exec> FakeDevice<X> {
 
     fn shared(&self) -> &Arc<Shared<X>> {
         &self.handle.0
+    }
+
+    /// An application's own work on buffers, done now and here: sees what a kernel would see.
+    ///
+    /// # Panics
+    /// If some of the bytes are not in their buffer, or nothing lies there.
+    pub fn work_on(&self, parts: &[BoundRange<Self>], work: impl FnOnce(&[RawBytes])) {
+        let bindings: Vec<_> = parts.iter().map(steps::bound).collect();
+        let view = View::open(&bindings, self.shared().geometry.frame_bytes(), &[]);
+        work(&view.bindings);
+        view.close();
     }
 }
 
@@ -354,6 +366,15 @@ impl<X: Exec> Device for FakeDevice<X> {
     fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
         let shared = self.shared();
         let (signals, waits) = (submission.signals, submission.waits);
+        for (semaphore, _) in &submission.foreign {
+            let shared = Arc::downgrade(shared);
+            semaphore.wakes(move || {
+                shared.upgrade().is_some_and(|shared| {
+                    shared.changed.notify();
+                    true
+                })
+            });
+        }
         let line = format_args!("{role:?} {}:{} after {}", signals.timeline.0, signals.value, Show(&waits));
         let result = shared.call("submit", 0, line, |state| {
             let timeline = shared.profile.timeline(role);
@@ -372,6 +393,10 @@ impl<X: Exec> Device for FakeDevice<X> {
                 binds || role != Role::Bind || submission.commands.is_empty(),
                 "the bind role only binds"
             );
+            assert!(
+                submission.foreign.is_empty() || role == Role::Release,
+                "{role:?} waits for an application's work"
+            );
             let (steps, pieces, tally) = steps::resolve(shared, state, &submission);
             state.calls.submit += 1;
             state.calls.bytes_in += tally.bytes_in;
@@ -381,7 +406,8 @@ impl<X: Exec> Device for FakeDevice<X> {
             state.calls.binds += u64::from(binds);
             state.submitted.add(signals);
             let keeps = Box::new((pieces, submission.commands));
-            state.queues[usize::from(timeline.0)].push_back(Job { waits, signals, steps, keeps });
+            let foreign = submission.foreign;
+            state.queues[usize::from(timeline.0)].push_back(Job { waits, foreign, signals, steps, keeps });
             Ok(())
         });
         shared.changed.notify();

@@ -183,7 +183,7 @@ pub(super) fn resolve<X: Exec>(
     (steps, pieces, tally)
 }
 
-fn bound<X: Exec>(range: &BoundRange<FakeDevice<X>>) -> Binding {
+pub(super) fn bound<X: Exec>(range: &BoundRange<FakeDevice<X>>) -> Binding {
     let Some(buffer) = range.buffer.as_ref().filter(|_| range.bytes > 0) else {
         // SAFETY: no byte is ever read or written through an empty span.
         return Binding::Bytes(unsafe { RawBytes::new(core::ptr::NonNull::dangling(), 0) });

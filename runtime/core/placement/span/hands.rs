@@ -5,8 +5,9 @@ use super::super::subset::SubSet;
 use super::super::{Deps, EvictGoal, Eviction, Move, Plan, SpanId};
 use super::{Before, Record, Scatter, Span, SpanPlacement};
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
-use alloc::collections::BTreeSet;
-use alloc::vec::{IntoIter, Vec};
+use alloc::collections::{BTreeSet, BinaryHeap};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::ops::Range;
 
 impl SpanPlacement {
@@ -179,22 +180,22 @@ impl SpanPlacement {
 
     /// The next span to give up.
     pub(super) fn victim(&self, victims: &mut Victims) -> Option<SpanId> {
-        let Victims { sources, sorted } = victims;
-        let sorted = sorted.get_or_insert_with(|| {
+        let Victims { sources, queue } = victims;
+        let queue = queue.get_or_insert_with(|| {
             let movable = self.spans.values().filter(|span| span.movable() && !sources.contains(&span.id));
             let price = |span: &Span| span.price(self.now) / u64::from(span.frames.count);
-            let mut all: Vec<(u64, SpanId)> = movable.map(|span| (price(span), span.id)).collect();
-            all.sort_unstable();
-            all.into_iter()
+            movable.map(|span| Reverse((price(span), span.id))).collect()
         });
-        sorted.map(|(_, id)| id).find(|id| self.spans.get(id).is_some_and(Span::movable))
+        core::iter::from_fn(|| queue.pop())
+            .map(|Reverse((_, id))| id)
+            .find(|id| self.spans.get(id).is_some_and(Span::movable))
     }
 }
 
-/// The spans that may be given up, the cheapest per frame first; priced and sorted once, when the first one is asked for.
+/// The spans that may be given up, the cheapest per frame first; priced once, when the first one is asked for.
 #[derive(Default)]
 pub(super) struct Victims {
     /// Spans that the plan moves, which it must not evict.
     pub(super) sources: BTreeSet<SpanId>,
-    sorted: Option<IntoIter<(u64, SpanId)>>,
+    queue: Option<BinaryHeap<Reverse<(u64, SpanId)>>>,
 }

@@ -33,7 +33,7 @@ impl Group {
 enum Reach {
     /// Sub-blocks with a new span move there by device copy.
     Move,
-    /// They may be evicted, too, and copied in again.
+    /// They may be evicted, too, and copied in again; so may scattered spans that reach beyond the need.
     Refetch,
     /// Everything that may go goes, then all is packed.
     Everything,
@@ -49,11 +49,8 @@ impl SpanPlacement {
         if self.needs_victims(&groups) {
             self.settle();
         }
-        // Scattered ranges alone: the first attempt fails only where nothing helps.
-        let contiguous = groups.iter().any(|group| !group.scattered);
-        let reaches = if contiguous { &[Reach::Move, Reach::Refetch][..] } else { &[Reach::Move] };
         loop {
-            for &reach in reaches {
+            for reach in [Reach::Move, Reach::Refetch] {
                 if let Some(plan) = self.attempt(op, &groups, wants, reach) {
                     return Ok(plan);
                 }
@@ -63,7 +60,8 @@ impl SpanPlacement {
             let Some(group) = homes.max_by_key(|group| group.range_subs - group.needed()) else { break };
             group.home = false;
         }
-        if contiguous {
+        // Where all are scattered, there is nothing to pack.
+        if groups.iter().any(|group| !group.scattered) {
             if let Some(plan) = self.attempt(op, &groups, wants, Reach::Everything) {
                 return Ok(plan);
             }
@@ -202,7 +200,7 @@ impl SpanPlacement {
         for group in groups {
             if group.scattered {
                 for need in &group.needs {
-                    self.join_scattered(op, group.range, need, &mut gaps);
+                    self.join_scattered(op, (group.range, need), reach != Reach::Move, &mut gaps, plan);
                 }
                 continue;
             }

@@ -64,8 +64,8 @@ impl Pool {
 
     /// Up to `most` frames, at least one: of the shortest run that has as many, else all of the longest.
     fn take(&mut self, most: u32) -> Option<FrameRun> {
-        let fitting = self.runs.range((most, FrameIndex(0))..).next();
-        let (count, first) = *fitting.or_else(|| self.runs.last())?;
+        let longest = self.runs.last()?.0;
+        let (count, first) = *self.runs.range((longest.min(most), FrameIndex(0))..).next()?;
         self.runs.remove(&(count, first));
         let taken = count.min(most);
         if taken < count {
@@ -91,17 +91,24 @@ impl SpanPlacement {
         free.map(|(run, _)| run.count).sum()
     }
 
-    /// What `op` needs and is there, it uses; what is not there is a gap.
+    /// What `op` needs and is there, it uses; what is not there is a gap. Where frames are `tight`, a span that reaches beyond the
+    /// need is given up, and its part of the need is a gap, too.
     pub(super) fn join_scattered(
         &mut self,
         op: OpId,
-        range: RangeId,
-        need: &Range<u32>,
+        (range, need): (RangeId, &Range<u32>),
+        tight: bool,
         gaps: &mut Vec<(RangeId, Range<u32>)>,
+        plan: &mut Plan,
     ) {
         let mut at = need.start;
         for id in self.ids(range, need) {
-            let Some(subs) = self.spans.get(&id).map(|span| span.subs.clone()) else { continue };
+            let Some(span) = self.spans.get(&id) else { continue };
+            let (subs, movable) = (span.subs.clone(), span.movable());
+            if tight && movable && (subs.start < need.start || need.end < subs.end) {
+                self.give_up(op, id, plan);
+                continue;
+            }
             if at < subs.start {
                 gaps.push((range, at..subs.start));
             }
@@ -127,12 +134,14 @@ impl SpanPlacement {
         }
         let claimable = self.arena.unowned().filter(|(_, tenant)| tenant.claimable(op));
         let mut have: u32 = claimable.map(|(run, _)| run.count).sum();
+        // With victims, all that is free is used anyway: as one, since that has the longest runs.
+        let all = have < need;
         while have < need {
             let id = self.victim(victims)?;
             have += self.give_up(op, id, plan);
         }
-        let mut idle = Pool::new(&self.arena.unowned_runs(Tenant::idle));
-        let waits = |tenant: &Tenant| tenant.claimable(op) && !tenant.idle();
+        let mut idle = Pool::new(&self.arena.unowned_runs(|tenant| tenant.idle() && !all));
+        let waits = |tenant: &Tenant| tenant.claimable(op) && (all || !tenant.idle());
         let mut waiting = Pool::new(&self.arena.unowned_runs(waits));
         // Longest first; equally long ones in order of range.
         gaps.sort_by_key(|(_, gap)| Reverse(gap.end - gap.start));

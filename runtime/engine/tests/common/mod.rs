@@ -2,8 +2,11 @@
 
 #![allow(dead_code, unreachable_pub)]
 
-use std::sync::Arc;
+pub mod app;
+
+use core::fmt::Arguments;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
@@ -13,6 +16,7 @@ use vkhmm_engine::{
 };
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
+    Watch,
 };
 use vkhmm_port::{FaultMode, HostMemory, RawBytes, SparseProfile};
 
@@ -45,6 +49,7 @@ pub struct Setup {
     pub import_limit: u64,
     /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
     pub in_place: Option<u64>,
+    pub queue_is_shared: bool,
     /// There are sparse buffers, of so many bytes in all.
     pub sparse: Option<u64>,
     pub slots: u32,
@@ -71,6 +76,7 @@ impl Default for Setup {
             import: true,
             import_limit: u64::MAX,
             in_place: None,
+            queue_is_shared: false,
             sparse: None,
             slots: 4,
             limit_frames: 64,
@@ -114,6 +120,7 @@ pub fn spans() -> Vec<Setup> {
         Setup { inline_bytes: 64, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, timelines: 1, regions: 1, ..base.clone() },
+        Setup { kind: MemoryKind::DeviceCoherent, queue_is_shared: true, timelines: 1, ..base.clone() },
         Setup { kind: MemoryKind::DeviceBar, strict: true, ..base.clone() },
         Setup { kind: MemoryKind::UnifiedMemory, import: false, slots: 1, ..base.clone() },
         Setup { publish_read_only: false, ..base.clone() },
@@ -133,7 +140,7 @@ pub fn in_place() -> Vec<Setup> {
     let unified = Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..Setup::default() };
     vec![
         unified.clone(),
-        Setup { import_limit: 512, ..unified.clone() },
+        Setup { import_limit: 512, queue_is_shared: true, ..unified.clone() },
         Setup { import_limit: 512, sparse: Some(1 << 30), ..unified.clone() },
         Setup { geometry: LARGE, strict: true, ..unified },
         Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
@@ -150,11 +157,18 @@ pub struct World<H: HostMemory = FakeHost> {
     pub device: FakeDevice,
     pub imports: FakeImports,
     pub setup: Setup,
+    /// Threads that must not have submitted, and did.
+    pub misplaced: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     pub fn new(setup: Setup) -> Self {
         Self::with_host(setup, |host| host)
+    }
+
+    /// `watch` is told of every call of the device.
+    pub fn with_device(setup: Setup, watch: impl Fn(Arguments<'_>) + Send + Sync + 'static) -> Self {
+        Self::with(setup, |host| host, watch)
     }
 
     pub fn small() -> Self {
@@ -169,7 +183,16 @@ impl World {
 impl<H: HostMemory> World<H> {
     /// The engine works on what `wrap` makes of the host.
     pub fn with_host(setup: Setup, wrap: impl FnOnce(FakeHost) -> H) -> Self {
+        Self::with(setup, wrap, |_| ())
+    }
+
+    fn with(
+        setup: Setup,
+        wrap: impl FnOnce(FakeHost) -> H,
+        watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+    ) -> Self {
         let imports = FakeImports::default();
+        let misplaced = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::new(
             setup.geometry,
             setup.blocks,
@@ -188,7 +211,9 @@ impl<H: HostMemory> World<H> {
                 kind: setup.kind,
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
-                in_place_bytes_max: setup.in_place.map(|_| 1 << 20),
+                in_place_bytes_max: setup.in_place.map(|_| 1 << 40),
+                queue_is_shared: setup.queue_is_shared,
+                watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
                 sparse: setup.sparse.map(|space_bytes| SparseProfile {
                     page_bytes: setup.geometry.frame_bytes(),
                     buffer_bytes_max: 1 << 30,
@@ -219,7 +244,7 @@ impl<H: HostMemory> World<H> {
         let declared = setup.faults == FaultMode::Declared;
         let faults: Option<Arc<FakeFaults>> = (!declared).then(|| Arc::new(host.faults()));
         engine.start(faults).expect("threads");
-        Self { engine, host, device, imports, setup }
+        Self { engine, host, device, imports, setup, misplaced }
     }
 
     pub fn page(&self) -> u64 {
@@ -307,6 +332,7 @@ impl<H: HostMemory> World<H> {
     pub fn rest(&self) {
         self.engine.sync().expect("no loss");
         until("no operation is open", || self.engine.who_is_busy() == "no operation is open");
+        assert_eq!(*self.misplaced.lock().unwrap(), [""; 0], "threads that answer touches have submitted");
     }
 
     pub fn location(&self, range: &Range<H>, offset: u64) -> Location {
@@ -333,6 +359,22 @@ impl<H: HostMemory> Drop for World<H> {
     fn drop(&mut self) {
         self.engine.stop();
     }
+}
+
+/// Notes submissions by threads that answer touches.
+fn submitters(
+    misplaced: &Arc<Mutex<Vec<String>>>,
+    watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+) -> Watch {
+    let misplaced = Arc::clone(misplaced);
+    Arc::new(move |line| {
+        let thread = std::thread::current();
+        let answers = matches!(thread.name(), Some("vkhmm-fault" | "vkhmm-complete"));
+        if answers && line.to_string().starts_with("submit") {
+            misplaced.lock().unwrap().push(format!("{thread:?}: {line}"));
+        }
+        watch(line);
+    })
 }
 
 pub fn letter(location: Location) -> char {

@@ -7,14 +7,14 @@ use crate::{Finder, LARGE, sparse};
 use std::collections::BTreeSet;
 use vkhmm::{Grid, Location, Managed, MemoryError, MemoryKind, PlacementChoice, PlacementKind, Pod, Runtime};
 
-/// Three arrays of which two fit, launched on in turn, trimmed, touched: every one stays where it was found first, also in part, and
+/// Three arrays of which one and a half fit, launched on in turn, trimmed, touched: every one stays where it was found first, also in part, and
 /// has its bytes. VKHMM_PLACEMENT_ROUNDS says for how long.
 #[test]
 fn an_address_stays_over_thousands_of_evictions() {
     let _dog = watchdog("addresses", 240);
     let Some(builder) = sparse() else { return };
-    let rounds = setting("VKHMM_PLACEMENT_ROUNDS", 1500) as usize;
-    let rt = open(builder.device_memory_limit(2 * LARGE as u64 * 4));
+    let rounds = setting("VKHMM_PLACEMENT_ROUNDS", 2000) as usize;
+    let rt = open(builder.device_memory_limit(LARGE as u64 * 4 * 3 / 2));
     let (add_one, bump) = (kernel(&rt, spv::ADD_ONE), kernel(&rt, spv::BUMP));
     let stable = |i: usize| rt.alloc_stable_named::<u32>(LARGE, &format!("stable {i}"));
     let mut arrays: Vec<Managed<u32>> = (0..3).map(|i| stable(i).expect("alloc")).collect();
@@ -58,7 +58,7 @@ fn an_address_stays_over_thousands_of_evictions() {
     let moved = since(&rt, &before);
     println!("{rounds} rounds\n{moved}");
     assert!(moved.evictions_clean > 0 && moved.evictions_dirty > 0, "{moved}");
-    assert!(moved.evictions_clean + moved.evictions_dirty >= rounds as u64, "{moved}");
+    assert!(moved.evictions_clean + moved.evictions_dirty >= rounds as u64 / 4 * 3, "{moved}");
     assert_eq!(moved.moved_bytes, 0, "frames of any place will do: {moved}");
     clean(&rt);
 }
@@ -168,10 +168,10 @@ fn above_the_sparse_address_space() {
     let Some((mut all, mut above)) = fill_the_space::<u32>(&rt, 384 << 20) else { return };
     assert!(!all.is_empty());
     let why = above.placement().why;
-    assert!(why.contains("address space"), "{why}");
+    assert!(why.contains("MiB of sparse buffers are taken"), "{why}");
     let refused = memory(rt.alloc_stable::<u32>((384 << 20) / 4));
     assert!(
-        matches!(&refused, MemoryError::NotStable { why, .. } if why.contains("address space")),
+        matches!(&refused, MemoryError::NotStable { why, .. } if why.contains("sparse buffers are taken")),
         "{refused}"
     );
     let (saxpy, add_one) = (kernel(&rt, spv::SAXPY_ADDRESS), kernel(&rt, spv::ADD_ONE));

@@ -6,6 +6,7 @@
 mod access;
 mod acquire;
 mod builder;
+mod close;
 mod doctor;
 mod error;
 mod guard;
@@ -17,11 +18,13 @@ mod record;
 mod runtime;
 mod shipped;
 mod view;
+pub mod vulkan;
 mod windows;
 
 pub use access::{Access, Argument, Arguments};
 pub use acquire::{Accesses, Acquired, DevicePlace};
 pub use builder::{Builder, FaultEngine, PlacementChoice};
+pub use close::{CloseError, Closing};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};
 pub use guard::{HostGuard, HostGuardMut};

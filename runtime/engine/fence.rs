@@ -59,6 +59,21 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// Waits until all that was admitted so far has reached a queue: on a queue that is the application's too, whoever asked for work
+    /// returns no earlier. A touch by the holder of that queue's lock, which waits for the work, would wait for itself otherwise.
+    pub(crate) fn see_submitted(&self) {
+        while self.queue_is_shared && !self.lost.load(Ordering::Acquire) {
+            let seen = self.progress.epoch();
+            let mut submit = self.submit.lock();
+            if submit.has_no_queue() {
+                self.flush_locked(&mut submit);
+                return;
+            }
+            drop(submit);
+            self.progress.wait(seen, Some(self.config.watchdog));
+        }
+    }
+
     /// Sees to it that what a parked touch waits for reaches a queue.
     pub(crate) fn flush_for_touch(&self) {
         if self.queue_is_shared {

@@ -154,6 +154,7 @@ impl<P: Ports> Engine<P> {
             return Err(error);
         }
         Counters::add(&self.counters.launches, u64::from(kernel));
+        self.see_submitted();
         if self.lost.load(Ordering::Acquire) {
             op.set_status(OpStatus::Lost);
         }

@@ -213,7 +213,7 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    fn flush_locked(&self, submit: &mut Submit<P>) {
+    pub(crate) fn flush_locked(&self, submit: &mut Submit<P>) {
         if let Some(batch) = submit.batch.take() {
             let submission = Submission {
                 waits: batch.waits,

@@ -7,7 +7,7 @@ use crate::error::{driver, refused};
 use crate::memory::{Arena, FRAME_BYTES, Over, Reserved, VulkanBuffer};
 use crate::queues::{Queue, Submitting};
 use ash::vk;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
 use vkhmm_core::uses::Uses;
 
@@ -98,7 +98,7 @@ impl Binder {
             .signal_semaphores(&signal_semaphores)
             .buffer_binds(&buffers)
             .push_next(&mut values);
-        let _door = queue.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let _door = queue.door.enter();
         // SAFETY: vkQueueBindSparse: the door of the queue is held and its family has SPARSE_BINDING (`Plan`); the binds are aligned,
         // inside their buffers (`change`) and inside memory that exists while its frames hold pages (`Device::shrink`), of a type
         // that sparse buffers take (`SparseSpace::query`); waits and signals are timelines with one value each.

@@ -12,7 +12,7 @@ use crate::queues::Queue;
 use crate::recycle::Recording;
 use crate::{visibility, warm};
 use ash::vk;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use vkhmm_core::units::FrameIndex;
 use vkhmm_port::{DeviceError, RawBytes};
 
@@ -134,17 +134,7 @@ pub(crate) fn at_once(
         // SAFETY: vkEndCommandBuffer: begun by `take` and ours alone.
         unsafe { ctx.device.end_command_buffer(cmd) }.map_err(|e| ctx.failed(operation, 0, e))
     });
-    let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
-    let submit = [vk::SubmitInfo2::default().command_buffer_infos(&commands)];
-    let result = ended.and_then(|()| {
-        let _door = queue.door.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: vkQueueSubmit2, vkQueueWaitIdle: the door of the queue is held, the command buffer is executable and fresh. A wait
-        // that fails means loss of the device, so nothing runs after it in any case.
-        unsafe { (ctx.sync2.submit)(queue.handle, 1, submit.as_ptr(), vk::Fence::null()).result() }
-            // SAFETY: as above.
-            .and_then(|()| unsafe { ctx.device.queue_wait_idle(queue.handle) })
-            .map_err(|e| ctx.failed(operation, 0, e))
-    });
+    let result = ended.and_then(|()| queue.run(operation, cmd));
     queue.recycler.give(recording);
     result
 }

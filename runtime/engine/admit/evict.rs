@@ -93,6 +93,7 @@ impl<P: Ports> Engine<P> {
         let mut item = self.commit(ops, &blocks, found, Cause::Evict);
         item.binds = self.keep_evictions(ops.main.id, &evictions, &item.waits);
         self.put(item);
+        self.see_submitted();
         Ok(frames * self.config.geometry.frame_bytes())
     }
 

@@ -56,6 +56,27 @@ fn who_holds_the_queue_may_touch() {
     }
 }
 
+/// What a launch left for later would need the lock that the one holds who waits for it.
+#[test]
+fn a_launch_that_has_returned_needs_the_lock_no_more() {
+    within(20, || {
+        let (lock, begun) = (Arc::new(Mutex::new(())), Arc::default());
+        let w = world(MemoryKind::DeviceCoherent, &lock, &begun);
+        let (x, y) = (w.alloc(2 * w.block()), w.alloc(w.block()));
+        for round in 0..30_u8 {
+            // Both are staged: by another thread, after the launch.
+            w.store(&x, 3, &[round]);
+            w.launch(&add(1), &[(&y, 0..128, Write)]);
+            w.launch(&add(1), &[(&x, 0..256, Write)]);
+            let held = lock.lock().unwrap();
+            assert_eq!(w.load(&x, 3..4), [round + 1]);
+            assert_eq!(w.load(&y, 0..128), [round + 1; 128]);
+            drop(held);
+        }
+        w.rest();
+    });
+}
+
 #[test]
 fn a_copy_home_waits_for_the_last_writer_behind_a_fence() {
     within(20, || {

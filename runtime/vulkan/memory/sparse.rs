@@ -18,7 +18,7 @@ impl SparseSpace {
     /// Asks with a buffer of one frame, for an arena of memory type `type_index`. The reason, if there can be none.
     pub(crate) fn query(ctx: &Context, type_index: u32) -> Result<Self, String> {
         let buffer = ctx
-            .new_sparse_buffer("ask what sparse buffers need", FRAME_BYTES, usage())
+            .new_sparse_buffer("ask what sparse buffers need", FRAME_BYTES, usage(ctx.usage))
             .map_err(|e| e.to_string())?;
         // SAFETY: vkGetBufferMemoryRequirements and vkDestroyBuffer of a buffer just made and never used.
         let requirements = unsafe {
@@ -65,7 +65,7 @@ impl SparseSpace {
             bytes,
             taken: Arc::clone(&self.taken),
         };
-        let handle = ctx.new_sparse_buffer(OPERATION, bytes, usage())?;
+        let handle = ctx.new_sparse_buffer(OPERATION, bytes, usage(ctx.usage))?;
         // Sparse buffers have their address before anything is bound (VkBufferDeviceAddressInfo, VUID 02600).
         let address = ctx.buffer_address(handle);
         Ok(VulkanBuffer { ctx: Arc::clone(ctx), handle, over: Over::Sparse(reserved), address, bytes })

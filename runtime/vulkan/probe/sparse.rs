@@ -80,7 +80,7 @@ impl Probe<'_> {
         let batches = self.binder.prepare(self.arena, &[bind(0), bind(1)])?;
         let mut state = self.binding.submitting.lock().unwrap_or_else(PoisonError::into_inner);
         self.binder.submit(self.binding, &mut state, &batches, &[], None)?;
-        let _door = self.binding.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let _door = self.binding.door.enter();
         // SAFETY: vkQueueWaitIdle: the door of the queue is held.
         unsafe { self.ctx.device.queue_wait_idle(self.binding.handle) }
             .map_err(|e| self.ctx.failed(OPERATION, 0, e))

@@ -11,12 +11,14 @@ use vkhmm::{Grid, Location, Managed, MemoryError, MemoryKind, PlacementChoice, P
 /// has its bytes. VKHMM_PLACEMENT_ROUNDS says for how long.
 #[test]
 fn an_address_stays_over_thousands_of_evictions() {
+    // Two sub-blocks.
+    const EACH: usize = 20 * WORDS;
     let _dog = watchdog("addresses", 240);
     let Some(builder) = sparse() else { return };
     let rounds = setting("VKHMM_PLACEMENT_ROUNDS", 2000) as usize;
-    let rt = open(builder.device_memory_limit(LARGE as u64 * 4 * 3 / 2));
+    let rt = open(builder.device_memory_limit(3 * SUB as u64));
     let (add_one, bump) = (kernel(&rt, spv::ADD_ONE), kernel(&rt, spv::BUMP));
-    let stable = |i: usize| rt.alloc_stable_named::<u32>(LARGE, &format!("stable {i}"));
+    let stable = |i: usize| rt.alloc_stable_named::<u32>(EACH, &format!("stable {i}"));
     let mut arrays: Vec<Managed<u32>> = (0..3).map(|i| stable(i).expect("alloc")).collect();
     arrays.iter_mut().enumerate().for_each(|(i, x)| x.fill(i as u32 * 1000));
     let mut twins: Vec<u32> = (0..3).map(|i| i * 1000).collect();
@@ -30,22 +32,22 @@ fn an_address_stays_over_thousands_of_evictions() {
         assert_eq!(x.placement().kind, PlacementKind::Sparse);
         match round % 4 {
             0 => {
-                rt.launch(&add_one, Grid::linear(LARGE), (x.write(),)).expect("launch");
+                rt.launch(&add_one, Grid::linear(EACH), (x.write(),)).expect("launch");
                 twins[which] += 1;
             }
             // A launch that has all of it for writing and changes nothing.
             1 => drop(rt.launch(&bump, Grid::linear(1), (x.write(), u32::MAX, 1u32)).expect("launch")),
-            2 => assert_eq!(x[random.below(LARGE)], twins[which]),
+            2 => assert_eq!(x[random.below(EACH)], twins[which]),
             _ => {}
         }
-        let sampled = LARGE.div_ceil(WORDS) as u32;
+        let sampled = EACH.div_ceil(WORDS) as u32;
         assert_eq!(
-            finder.find(x.read(), LARGE, WORDS),
+            finder.find(x.read(), EACH, WORDS),
             (homes[which], twins[which].wrapping_mul(sampled)),
             "round {round}, `{}`",
             x.label()
         );
-        let from = random.below(LARGE - 1);
+        let from = random.below(EACH - 1);
         let part = x.slice(from..);
         assert_eq!(finder.find(part.read(), 1, 1), (homes[which] + from as u64 * 4, twins[which]));
         if round % 8 == 7 {

@@ -10,7 +10,6 @@ use ash::vk;
 use std::sync::Arc;
 use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
 use vkhmm_core::uses::Uses;
-
 use vkhmm_port::{Bind, Command, DeviceError, Role, Submission};
 
 const OPERATION: &str = "bind frames";
@@ -100,7 +99,7 @@ impl Binder {
             .push_next(&mut values);
         let _door = queue.door.enter();
         // SAFETY: vkQueueBindSparse: the door of the queue is held and its family has SPARSE_BINDING (`Plan`); the binds are aligned,
-        // inside their buffers (`change`) and inside memory that exists while its frames hold pages (`Device::shrink`), of a type
+        // inside their buffers (`note`) and inside memory that exists while its frames hold pages (`Device::shrink`), of a type
         // that sparse buffers take (`SparseSpace::query`); waits and signals are timelines with one value each.
         unsafe { self.ctx.device.queue_bind_sparse(queue.handle, &[info], vk::Fence::null()) }
             .map_err(|e| self.ctx.failed(OPERATION, 0, e))

@@ -94,6 +94,12 @@ impl VulkanDevice {
         self.ctx.latch.0.clone()
     }
 
+    /// The logical device, for whoever makes objects of its own beside ours: a timeline that a release waits for. It lives as long
+    /// as `self`, and so must not they.
+    pub fn logical(&self) -> &ash::Device {
+        &self.ctx.device
+    }
+
     /// The semaphore of a timeline: whoever waits for one of its values, already submitted or promised, waits for the ticket. It
     /// lives as long as `self`; only `self` signals it.
     ///

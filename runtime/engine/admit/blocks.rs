@@ -65,13 +65,22 @@ impl<P: Ports> Engine<P> {
         subs.clone().for_each(|sub| each(sub / per_block, sub % per_block, sub));
     }
 
-    /// Whether a launch's own blocks are in its way. Of scattered ranges only other sub-blocks than it names ever are: they may go
-    /// with the launch.
+    /// Whether a launch's own pages are in its way: blocks of a span, sub-blocks of a scattered range. Other sub-blocks of that may
+    /// go with the launch.
     pub(super) fn evicts_own(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> bool {
         let per_block = self.config.geometry.subs_per_block();
-        evictions.iter().filter(|e| !e.scattered).any(|e| {
-            let touched = e.subs.start / per_block..e.subs.end.div_ceil(per_block);
-            blocks.values().any(|b| b.range.id == e.range && touched.contains(&b.index))
+        evictions.iter().any(|e| {
+            let own = |b: &&BlockPlan<P>| b.range.id == e.range;
+            if !e.scattered {
+                let touched = e.subs.start / per_block..e.subs.end.div_ceil(per_block);
+                return blocks.values().filter(own).any(|b| touched.contains(&b.index));
+            }
+            // A scattered span lies in one block.
+            let block = blocks.values().filter(own).find(|b| b.index == e.subs.start / per_block);
+            block.is_some_and(|b| {
+                let named = |sub: u32| pages_of_sub(sub % per_block, self.config.geometry);
+                e.subs.clone().any(|sub| named(sub).intersects(&b.masks.all()))
+            })
         })
     }
 

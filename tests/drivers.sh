@@ -115,14 +115,18 @@ programs_with() {
 
 # The table of docs/TESTING.md, "Drivers".
 other_drivers() {
-    local device='vkhmm_vulkan open copies kernels failures conformance shapes' short
+    local device='vkhmm_vulkan open copies kernels failures conformance shapes sparse in_place' short
     local guarded=(VKHMM_FRAME_GUARD=1 VKHMM_SPLIT_QUEUE=1)
     # A look is enough here: each of these ran at full length on the machine's own driver.
     short=("VKHMM_TORTURE_SECONDS=${VKHMM_TORTURE_SECONDS:-3}" "VKHMM_MODEL_SECONDS=${VKHMM_MODEL_SECONDS:-5}")
     say "other drivers"
     fetch_drivers
     if driver lavapipe25; then
-        programs_with "lavapipe 25" "$device guard e2e_basic" "${driver_env[@]}" "${newer_layer[@]}"
+        local here=("${driver_env[@]}" "${newer_layer[@]}" "${short[@]}")
+        programs_with "lavapipe 25" "$device guard" "${here[@]}"
+        # Asked for, so that no runtime is built without it: nothing passes by having been placed in spans.
+        programs_with "lavapipe 25, sparse" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_PLACEMENT=sparse "${here[@]}"
+        programs_with "lavapipe 25, spans" "e2e_basic e2e_model e2e_placement" VKHMM_PLACEMENT=span "${here[@]}"
     fi
     if driver swiftshader; then
         programs_with SwiftShader "$device e2e_basic" "${driver_env[@]}" "${newer_layer[@]}"
@@ -134,6 +138,7 @@ other_drivers() {
         programs_with "mock device" shapes VKHMM_TEST_DRIVER=mock "${driver_env[@]}" "${newer_layer[@]}"
         not_run+=("mock device: everything that looks at bytes; it executes nothing")
     fi
+    programs_with "unified memory" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_MEMORY_KIND=unified-memory "${short[@]}"
     programs_with "frame guard" "e2e_basic e2e_model e2e_torture" "${guarded[@]}" "${short[@]}"
     programs_with "nothing coherent" "e2e_basic e2e_model" VKHMM_COHERENT=0 VKHMM_SPLIT_QUEUE=1 "${short[@]}"
 }

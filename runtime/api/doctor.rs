@@ -1,7 +1,9 @@
 //! What this machine gives vkhmm, in words.
 
 use std::fmt;
+use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_linux::EngineReport;
+use vkhmm_port::DeviceProfile;
 use vkhmm_vulkan::DeviceReport;
 
 /// Everything that was found and chosen. `Display` prints it for people.
@@ -14,6 +16,7 @@ pub struct Doctor {
     pub(crate) limit: u64,
     import_limit: u64,
     strict_io: bool,
+    arrays: String,
 }
 
 impl Doctor {
@@ -22,8 +25,22 @@ impl Doctor {
         host: EngineReport,
         config: &vkhmm_engine::Config,
         limit: u64,
+        profile: &DeviceProfile,
     ) -> Self {
-        Self { device, host, limit, import_limit: config.import_limit, strict_io: config.strict_io }
+        let frames = match (profile.sparse, config.sparse) {
+            (Some(_), true) => "in a sparse buffer each, one address for life",
+            (Some(_), false) => "in spans, as asked for",
+            (None, _) => "in spans",
+        };
+        let arrays = match (profile.in_place_bytes_max, profile.memory.kind, config.in_place_bytes) {
+            (Some(_), MemoryKind::UnifiedMemory, _) => "in place, nothing moves".into(),
+            (None, ..) | (_, _, 0) => frames.into(),
+            (Some(most), _, bytes) => {
+                format!("up to {} in place, they never migrate; others {frames}", size(bytes.min(most)))
+            }
+        };
+        let (import_limit, strict_io) = (config.import_limit, config.strict_io);
+        Self { device, host, limit, import_limit, strict_io, arrays }
     }
 
     /// One line: what works, and what is missing for more.
@@ -44,11 +61,13 @@ impl Doctor {
 }
 
 /// The variables that fill what a program leaves open.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 17] = [
     ("VKHMM_DEVICE", "part of a device's name, or its number"),
     ("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared"),
     ("VKHMM_MEMORY_KIND", "device-private, device-bar, device-coherent or unified-memory"),
     ("VKHMM_MEMORY_LIMIT", "bytes of device memory, as 64MiB"),
+    ("VKHMM_PLACEMENT", "span or sparse"),
+    ("VKHMM_IN_PLACE_BYTES", "arrays up to this size are used in place, as 64KiB; 0: none"),
     ("VKHMM_TRANSFER", "import or staging"),
     ("VKHMM_IMPORT_LIMIT", "bytes of host memory that the device may pin"),
     ("VKHMM_RESERVE", "bytes of address space to reserve"),
@@ -62,6 +81,15 @@ const VARIABLES: [(&str, &str); 15] = [
     ("VKHMM_RECORD", "file for the launch trace"),
 ];
 
+/// Bytes in the largest unit that leaves a whole number.
+fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift) {
+        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 impl fmt::Display for Doctor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes >> 20;
@@ -73,6 +101,7 @@ impl fmt::Display for Doctor {
             mib(self.limit),
             mib(self.import_limit)
         )?;
+        writeln!(f, "  arrays     {}", self.arrays)?;
         writeln!(f, "\nHost")?;
         writeln!(f, "{}", self.host)?;
         writeln!(f, "  map granule 4 KiB; strict I/O {}", if self.strict_io { "on" } else { "off" })?;

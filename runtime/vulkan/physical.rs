@@ -78,8 +78,10 @@ impl Physical {
             out.query_properties(instance, base.api_version);
         }
         if out.extensions.external_memory_host {
-            out.imports_buffers = out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), false));
-            out.imports_storage = out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), true));
+            out.imports_buffers =
+                out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), false));
+            out.imports_storage =
+                out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), true));
         }
         out
     }

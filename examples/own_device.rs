@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use vkhmm::vulkan::{Level, Need, OwnQueue, Parts, QueueLock, Requirements};
-use vkhmm::{Acquired, Error, MemoryError, MemoryKind, Runtime};
+use vkhmm::{Acquired, Error, MemoryError, MemoryKind, Runtime, Slice, SliceMut};
 
 const ITEMS: usize = 4 << 20;
 const CHUNK: usize = 512 << 10;
@@ -269,13 +269,23 @@ impl Saxpy {
     }
 }
 
-/// Asks until nothing is in the way any more.
-fn acquire<'a>(rt: &Runtime, mut ask: impl FnMut() -> vkhmm::Result<Acquired<'a>>) -> Result<Acquired<'a>> {
-    loop {
-        match ask() {
-            Err(Error::Memory(MemoryError::Busy { .. })) => std::thread::sleep(Duration::from_micros(100)),
-            other => return other.with_context(|| rt.report()),
-        }
+/// y = 2x + y on one chunk, if nothing is in the way just now. Whether it was submitted.
+///
+/// # Safety
+/// `saxpy` and `rt` are on `gpu`.
+unsafe fn chunk(
+    gpu: &Gpu,
+    saxpy: &mut Saxpy,
+    rt: &Runtime,
+    x: &Slice<f32>,
+    y: &mut SliceMut<f32>,
+) -> Result<bool> {
+    let items = y.len() as u32;
+    match rt.acquire_named((x.read(), y.write()), "chunk") {
+        Err(Error::Memory(MemoryError::Busy { .. })) => Ok(false),
+        Err(error) => Err(error).with_context(|| rt.report()),
+        // SAFETY: the caller's promise, and what was just acquired.
+        Ok(acquired) => unsafe { saxpy.run(gpu, acquired, items) }.map(|()| true),
     }
 }
 
@@ -295,8 +305,9 @@ fn main() -> Result<()> {
         for round in 0..3 {
             for start in (0..ITEMS).step_by(CHUNK) {
                 let (from, mut to) = (x.slice(start..start + CHUNK), y.slice_mut(start..start + CHUNK));
-                let acquired = acquire(&rt, || rt.acquire_named((from.read(), to.write()), "chunk"))?;
-                saxpy.run(&gpu, acquired, CHUNK as u32)?;
+                while !chunk(&gpu, &mut saxpy, &rt, &from, &mut to)? {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
             }
             println!("round {round}: {} submissions", saxpy.submitted);
         }

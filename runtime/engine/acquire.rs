@@ -127,7 +127,8 @@ impl<P: Ports> Engine<P> {
     /// here. Host views are revoked or protected as for a launch; later work on the same bytes comes after the release.
     ///
     /// Never waits for the device. [`EngineError::Busy`] is said instead: nothing has changed then, but for pages of the same
-    /// arguments that stood in their own way, and are going home. Reads beside reads are granted.
+    /// arguments that stood in their own way, and are going home. Reads beside reads are granted. Where the device's only queue is
+    /// the application's too, it returns once the grant is in that queue, which may take free staging slots.
     ///
     /// # Errors
     /// `Busy`; `Acquired`, where one that is open has bytes, a place on the device that cannot grow, or too much of a block;
@@ -155,6 +156,8 @@ impl<P: Ports> Engine<P> {
         match self.admit_at_once(&ops, &spec, &wants, &of_argument) {
             Ok((parts, foreign)) => {
                 Counters::add(&self.counters.acquires, 1);
+                // Its work, on the same queue, is to come after the grant.
+                self.see_submitted();
                 let (engine, main) = (Arc::clone(self), ops.main);
                 let wait = self.promised(main.id);
                 Ok(Acquired { engine, main, parts, wants, foreign, wait, over: false })

@@ -124,7 +124,9 @@ impl<P: Ports> Engine<P> {
             return true;
         }
         // Nobody gets another reference meanwhile: launches find the range dead, and evictions take theirs under the arena's lock.
-        if way.buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1) {
+        // A lost device may name it for ever; it gets no frames any more that could be bound elsewhere.
+        let named = way.buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1);
+        if named && !self.lost.load(Ordering::Acquire) {
             return false;
         }
         let Some(buffer) = way.buffer.take() else { return true };

@@ -153,7 +153,7 @@ impl<P: Ports> Engine<P> {
         }
         // An import that a submission still names, by itself or by a buffer over it, pins the host pages.
         let named = range.imports.lock().pieces.iter().any(|(_, import)| Arc::strong_count(import) > 1)
-            || range.way.lock().buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1);
+            || range.is_in_place() && range.buffer().is_some_and(|buffer| Arc::strong_count(&buffer) > 2);
         // A dead block forgets its pages at once: what it forgot before a later one turned out busy, nobody wants. Loss empties a
         // block and quarantines its range under the block's lock, so the look is under it, too.
         let forgets = |block: &MutexOf<P, Block>| {

@@ -332,7 +332,7 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
         assert_eq!((imports, left.imported_bytes), (0, 0), "leak: imports and their bytes are left");
         assert_eq!(stage.host.populated_pages(), 0, "leak: host pages that nobody owns are left");
         let sparse = (stage.engine.stats().sparse_bytes, stage.device.frames_bound());
-        assert_eq!(sparse, (0, 0), "leak: sparse buffers, and frames in them, are left");
+        assert!(lost || sparse == (0, 0), "leak: sparse buffers, and frames in them, are left: {sparse:?}");
     }
     note_what_happened(&stage, lost);
     stage.engine.stop();

@@ -65,18 +65,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         law: "a range's frames are nobody's before its buffer is gone",
         proof: STRICT,
         seeds: 20000,
-        edits: &[
-            Edit {
-                file: "runtime/engine/binds.rs",
-                find: "Arc::strong_count(buffer) > 1",
-                replace: "!AWAKE && Arc::strong_count(buffer) > 1",
-            },
-            Edit {
-                file: "runtime/engine/complete.rs",
-                find: "range.way.lock().buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1)",
-                replace: "!AWAKE && range.way.lock().buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1)",
-            },
-        ],
+        edits: &[Edit {
+            file: "runtime/engine/binds.rs",
+            find: "if named && !self.lost",
+            replace: "if named && !AWAKE && !self.lost",
+        }],
     },
     Mutant {
         name: "buffer of a freed range stays",

@@ -144,8 +144,9 @@ impl<P: Ports> Submit<P> {
     }
 
     /// Everything that has not reached a queue, for the caller to drop without the lock (after loss).
-    pub(crate) fn take_all(&mut self) -> (VecDeque<Item<P>>, Option<impl Sized + use<P>>) {
-        (core::mem::take(&mut self.queue), self.batch.take())
+    pub(crate) fn take_all(&mut self) -> impl Sized + use<P> {
+        let ends: Vec<_> = self.openings.values_mut().filter_map(|opening| opening.take_end()).collect();
+        (core::mem::take(&mut self.queue), self.batch.take(), ends)
     }
 }
 

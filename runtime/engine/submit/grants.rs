@@ -2,8 +2,8 @@
 //!
 //! A value is promised under the submit lock where its item enters the queue, and kept where that item is processed. Items are
 //! processed in the order in which they entered, so values are submitted in the order in which they were promised. What ends an
-//! acquire before its item was processed waits for it here, and not in a queue of the device: on a device whose roles share one
-//! queue, a wait for the application's work in front of the grant that this work waits for would never end.
+//! acquire waits here, and not in a queue of the device, until every grant is submitted that was promised before: the application's
+//! work may wait for any of these, and on a device whose roles share one queue, a wait for that work in front of them would never end.
 
 use super::Submit;
 use crate::op::{Flight, Op};
@@ -23,8 +23,15 @@ pub(super) struct Opening<P: Ports> {
     grant: Ticket,
     /// Everything before the grant is submitted, and so is the grant.
     kept: bool,
-    /// Said before that.
-    end: Option<End<P>>,
+    /// Said before the grant of that value was, the last one promised by then.
+    end: Option<(Arc<Op<P>>, End<P>, u64)>,
+}
+
+impl<P: Ports> Opening<P> {
+    /// What was said of its end and cannot be done any more.
+    pub(super) fn take_end(&mut self) -> Option<impl Sized + use<P>> {
+        self.end.take()
+    }
 }
 
 /// How an acquire ends.
@@ -59,26 +66,37 @@ impl<P: Ports> Engine<P> {
             Role::Grant,
             Submission { waits, foreign: Vec::new(), commands: Vec::new(), signals: grant },
         );
-        let Some(opening) = submit.openings.get_mut(&main.id) else { return };
-        opening.kept = true;
-        if let Some(end) = opening.end.take() {
-            submit.openings.remove(&main.id);
-            self.submit_end(submit, main, grant, end);
+        if let Some(opening) = submit.openings.get_mut(&main.id) {
+            opening.kept = true;
+        }
+        self.submit_ends(submit);
+    }
+
+    /// Submits every end before which no grant is owed any more.
+    fn submit_ends(&self, submit: &mut Submit<P>) {
+        let owed = submit.openings.values().filter(|o| !o.kept).map(|o| o.grant.value).min();
+        let due =
+            |o: &Opening<P>| o.end.as_ref().is_some_and(|(.., last)| owed.is_none_or(|owed| *last < owed));
+        let ids: Vec<OpId> = submit.openings.iter().filter(|(_, o)| due(o)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(Opening { grant, end: Some((main, end, _)), .. }) = submit.openings.remove(&id) {
+                self.submit_end(submit, &main, grant, end);
+            }
         }
     }
 
     /// The application says how it ends: later operations may wait for `main` from here on.
     pub(crate) fn end_opening(&self, main: &Arc<Op<P>>, end: End<P>) {
         let mut submit = self.submit.lock();
-        if let Some(mut opening) = submit.openings.remove(&main.id) {
-            if opening.kept {
-                self.submit_end(&mut submit, main, opening.grant, end);
-            } else if !self.lost.load(Ordering::Acquire) {
-                opening.end = Some(end);
-                submit.openings.insert(main.id, opening);
-            }
+        let last = submit.next[usize::from(self.device.profile().timeline(Role::Grant).0)] - 1;
+        if self.lost.load(Ordering::Acquire) {
+            submit.openings.remove(&main.id);
+        } else if let Some(opening) = submit.openings.get_mut(&main.id) {
+            opening.end = Some((Arc::clone(main), end, last));
         }
-        // Under the lock: whoever finds it closed enters the queue after its ticket is known, or after its item.
+        self.submit_ends(&mut submit);
+        // Under the lock: whoever finds it closed enters the queue after its ticket is known, or behind the item that the ticket
+        // waits for.
         main.close();
     }
 

@@ -123,7 +123,7 @@ other_drivers() {
     fetch_drivers
     if driver lavapipe25; then
         local here=("${driver_env[@]}" "${newer_layer[@]}" "${short[@]}")
-        programs_with "lavapipe 25" "$device guard" "${here[@]}"
+        programs_with "lavapipe 25" "$device guard e2e_own_device" "${here[@]}"
         # Asked for, so that no runtime is built without it: nothing passes by having been placed in spans.
         programs_with "lavapipe 25, sparse" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_PLACEMENT=sparse "${here[@]}"
         programs_with "lavapipe 25, spans" "e2e_basic e2e_model e2e_placement" VKHMM_PLACEMENT=span "${here[@]}"

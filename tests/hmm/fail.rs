@@ -113,8 +113,9 @@ fn migrate_anon_huge_err() {
     for setup in VARIANTS {
         let limit = 8 * BLOCK as u64;
         let grow_fails = |limit: u64, import: bool| {
-            let switches =
-                Switches { fail_at_call: Some((1, Failure::OutOfDeviceMemory)), ..Switches::default() };
+            // Without sparse buffers, whose making is a call as well.
+            let fail_at_call = Some((1, Failure::OutOfDeviceMemory));
+            let switches = Switches { fail_at_call, sparse: false, ..Switches::default() };
             Rig::open(setup, Setup { import, ..setup }.with(switches).device_memory_limit(limit))
         };
         // Without imports the first call that can fail is the arena's.

@@ -18,7 +18,7 @@ mod shipped;
 mod view;
 mod windows;
 
-pub use access::{Access, Argument, Arguments};
+pub use access::{Access, Argument, Arguments, Collected};
 pub use builder::{Builder, FaultEngine};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};
@@ -33,6 +33,7 @@ pub use windows::Windows;
 pub use bytemuck::Pod;
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
 pub use vkhmm_engine::{AccessKind, Residency, Stats, TraceCause, TraceEvent, Waits};
+pub use vkhmm_port::DeviceError;
 pub use vkhmm_port::host::Errno;
 pub use vkhmm_port::inject::{FaultTrouble, HostCall, HostFailure, HostSwitches};
 pub use vkhmm_vulkan::{Failure, SpecValue, Switches};

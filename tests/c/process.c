@@ -1,4 +1,5 @@
 /* Threads, forked children, a device that is lost: what concerns the whole process. */
+#define _DEFAULT_SOURCE
 #include "check.h"
 #include <pthread.h>
 #include <sys/wait.h>

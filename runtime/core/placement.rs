@@ -41,6 +41,8 @@ pub struct Want {
     pub range_subs: u32,
     /// The sub-blocks needed, at least one.
     pub subs: Range<u32>,
+    /// The range has a sparse buffer: any frames will do.
+    pub scattered: bool,
 }
 
 /// What must be over before frames may be overwritten.
@@ -87,14 +89,14 @@ impl Deps {
     }
 }
 
-/// The span that covers a want. Sub-block `s` is in frame `frames.first + (s - subs.start)`.
+/// Where a want lies. Sub-block `subs.start + i` is in the `i`-th frame, counted through the runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// Which span.
-    pub span: SpanId,
-    /// Its frames, all of them.
-    pub frames: FrameRun,
-    /// Its sub-blocks, all of them: as many as frames, and at least the want's.
+    /// The span that covers it, which is then one run of frames; `None` where it is scattered.
+    pub span: Option<SpanId>,
+    /// The frames, as many as sub-blocks.
+    pub frames: Vec<FrameRun>,
+    /// The sub-blocks: all of the span, or just the want's where it is scattered.
     pub subs: Range<u32>,
 }
 
@@ -102,11 +104,29 @@ impl Placed {
     /// The frame of sub-block `sub`.
     ///
     /// # Panics
-    /// If the span does not have that sub-block.
+    /// If the sub-block is not here.
     pub fn frame_of(&self, sub: u32) -> FrameIndex {
         assert!(self.subs.contains(&sub), "sub-block {sub} is not in {:?}", self.subs);
-        FrameIndex(self.frames.first.0 + (sub - self.subs.start))
+        let mut left = sub - self.subs.start;
+        for run in &self.frames {
+            if left < run.count {
+                return FrameIndex(run.first.0 + left);
+            }
+            left -= run.count;
+        }
+        unreachable!("{} sub-blocks have fewer frames: {:?}", self.subs.len(), self.frames)
     }
+}
+
+/// Sub-blocks of a scattered range that get frames, neighbours on both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Whose sub-blocks.
+    pub range: RangeId,
+    /// Which.
+    pub subs: Range<u32>,
+    /// As many frames.
+    pub frames: FrameRun,
 }
 
 /// Sub-blocks that change frames: their device-valid pages are copied from the old to the new frames before use.
@@ -131,8 +151,10 @@ pub struct Eviction {
     pub range: RangeId,
     /// Which.
     pub subs: Range<u32>,
-    /// Where they were.
-    pub frames: FrameRun,
+    /// Where they were, in the order of the sub-blocks.
+    pub frames: Vec<FrameRun>,
+    /// The range is sparse: what lay there is to be unbound.
+    pub scattered: bool,
 }
 
 /// What has to happen for a launch. Evictions first, then moves, then use. A range may be evicted from and placed by the same
@@ -145,6 +167,8 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// What makes room.
     pub evictions: Vec<Eviction>,
+    /// New frames of scattered ranges, which are nowhere in `moves`.
+    pub binds: Vec<Binding>,
     /// Every span that exists no longer, evicted or cut up by a move: what the engine keeps per span can go after its last use.
     pub retired: Vec<SpanId>,
     /// What must be over before the newly claimed frames are written. Write-backs of `evictions` come on top.
@@ -231,18 +255,19 @@ pub trait Placement {
     /// Frames whose uses are all over are free.
     fn reap(&mut self, completed: &Uses);
 
-    /// Sub-blocks of a span were used at `now`; if `written`, their pages on the device are newer than the host's. A hint for
-    /// the choice of victims. A span that is gone is ignored.
-    fn touch(&mut self, span: SpanId, subs: Range<u32>, now: u64, written: bool);
+    /// Sub-blocks were used at `now`; if `written`, their pages on the device are newer than the host's. A hint for the choice of
+    /// victims. Takes no longer for more sub-blocks, once they are scattered.
+    fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, written: bool);
 
     /// The host has current copies of these sub-blocks. A hint for the choice of victims.
     fn note_clean(&mut self, range: RangeId, subs: Range<u32>);
 
-    /// Keeps a span where it is until it is unpinned as often. Answers false if there is no such span.
-    fn pin(&mut self, span: SpanId) -> bool;
+    /// Keeps the spans that have some of `subs` where they are until they are unpinned as often. Answers false, and pins
+    /// nothing, if some of `subs` are in no span.
+    fn pin(&mut self, range: RangeId, subs: Range<u32>) -> bool;
 
-    /// Undoes one [`Self::pin`]. A span that is gone is ignored.
-    fn unpin(&mut self, span: SpanId);
+    /// Undoes one [`Self::pin`]. What is gone is ignored.
+    fn unpin(&mut self, range: RangeId, subs: Range<u32>);
 
     /// A range is freed: its spans are gone, their frames wait for `deps` and for whoever placement knows uses them. Operations
     /// in `deps` have yet to be [submitted](Self::submitted). Answers which spans those were.

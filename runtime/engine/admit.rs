@@ -199,7 +199,7 @@ impl<P: Ports> Engine<P> {
                 subs = subs.start.min(other.start)..subs.end.max(other.end);
             }
             let range_subs = range.bytes.div_ceil(g.frame_bytes()) as u32;
-            wants.push(Want { range: range.id, range_subs, subs });
+            wants.push(Want { range: range.id, range_subs, subs, scattered: false });
         }
         let of_argument = spec
             .arguments
@@ -293,11 +293,14 @@ impl<P: Ports> Engine<P> {
             .zip(of_argument)
             .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.writes())))
             .collect();
-        self.keep_plan(ops.main.id, &plan, &item.waits, &touched);
+        self.keep_plan(ops.main.id, &plan, wants, &item.waits, &touched);
         if let Some(kernel) = &spec.kernel {
             let bound: Vec<Option<Bound<P>>> = of_argument
                 .iter()
-                .map(|w| w.map(|w| Bound { placed: plan.placed[w].clone(), buffer: Arc::clone(&buffers[w]) }))
+                .map(|w| {
+                    let frame_bytes = self.config.geometry.frame_bytes();
+                    w.map(|w| Bound::in_span(&plan.placed[w], Arc::clone(&buffers[w]), frame_bytes))
+                })
                 .collect();
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));
         }

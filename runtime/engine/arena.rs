@@ -99,15 +99,18 @@ impl<P: Ports> Arena<P> {
     }
 
     pub(crate) fn buffer(&mut self, device: &P::Device, placed: &Placed) -> Result<Buffer<P>, EngineError> {
-        if let Some(buffer) = self.buffers.get(&placed.span) {
+        let (Some(span), [frames]) = (placed.span, &placed.frames[..]) else {
+            unreachable!("a span is one run of frames")
+        };
+        if let Some(buffer) = self.buffers.get(&span) {
             return Ok(Arc::clone(buffer));
         }
-        let buffer = Arc::new(device.buffer(placed.frames)?);
+        let buffer = Arc::new(device.buffer(*frames)?);
         if self.made.len() > 2 * self.buffers.len() + 16 {
             self.made.retain(|(_, made)| made.strong_count() > 0);
         }
-        self.made.push((placed.frames, Arc::downgrade(&buffer)));
-        self.buffers.insert(placed.span, Arc::clone(&buffer));
+        self.made.push((*frames, Arc::downgrade(&buffer)));
+        self.buffers.insert(span, Arc::clone(&buffer));
         Ok(buffer)
     }
 
@@ -232,7 +235,7 @@ impl<P: Ports> Engine<P> {
                 Ok(buffer) => buffers.push(buffer),
                 Err(error) => {
                     arena.placement.abort(op);
-                    let spans: Vec<_> = plan.placed.iter().map(|p| p.span).collect();
+                    let spans: Vec<_> = plan.placed.iter().filter_map(|p| p.span).collect();
                     let unused = arena.drop_spans(&spans);
                     drop(arena);
                     drop(unused);
@@ -247,7 +250,7 @@ impl<P: Ports> Engine<P> {
 
     /// Undoes [`Engine::place`]. Buffers of the plan's new spans go; those of older ones are made again when needed.
     pub(crate) fn unplace(&self, op: OpId, plan: &Plan) {
-        let spans: Vec<_> = plan.placed.iter().map(|p| p.span).collect();
+        let spans: Vec<_> = plan.placed.iter().filter_map(|p| p.span).collect();
         let mut arena = self.arena.lock();
         arena.placement.abort(op);
         let unused = arena.drop_spans(&spans);
@@ -260,6 +263,7 @@ impl<P: Ports> Engine<P> {
         &self,
         op: OpId,
         plan: &Plan,
+        wants: &[Want],
         found: &Uses,
         touched: &[(usize, core::ops::Range<u32>, bool)],
     ) {
@@ -267,7 +271,7 @@ impl<P: Ports> Engine<P> {
         let mut arena = self.arena.lock();
         arena.placement.commit(op, found);
         for (want, subs, written) in touched {
-            arena.placement.touch(plan.placed[*want].span, subs.clone(), now, *written);
+            arena.placement.touch(wants[*want].range, subs.clone(), now, *written);
         }
         let gone = arena.drop_spans(&plan.retired);
         drop(arena);
@@ -296,7 +300,7 @@ impl<P: Ports> Engine<P> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut arena = self.arena.lock();
         let placed = arena.placement.find(range, subs.clone())?;
-        arena.placement.touch(placed.span, subs, now, written);
+        arena.placement.touch(range, subs, now, written);
         let buffer = arena.buffer(&self.device, &placed).ok()?;
         Some((placed, buffer))
     }

@@ -59,6 +59,32 @@ pub enum EngineError {
         /// The allocation's label.
         label: Arc<str>,
     },
+    /// An application has pages of the named range acquired, and may be using them.
+    #[error("`{label}` is acquired by `{by}`: release (or cancel) that first")]
+    Acquired {
+        /// The allocation's label.
+        label: Arc<str>,
+        /// The label of the acquire.
+        by: Arc<str>,
+    },
+    /// An acquire would have to wait for the device.
+    #[error("`{label}` cannot be acquired without a wait: {why}; ask again later")]
+    Busy {
+        /// The label of the acquire.
+        label: Arc<str>,
+        /// What it would wait for.
+        why: Arc<str>,
+    },
+    /// The range cannot keep its address on the device.
+    #[error("`{label}` of {bytes} bytes cannot keep its device address: {why}")]
+    NotStable {
+        /// The allocation's label.
+        label: Arc<str>,
+        /// Its length.
+        bytes: u64,
+        /// What stands against it.
+        why: Arc<str>,
+    },
     /// No host memory for pages.
     #[error("no host memory for {bytes} bytes: {source}")]
     OutOfHostMemory {

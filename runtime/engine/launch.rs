@@ -93,8 +93,32 @@ impl<P: Ports> Argument<P> {
 
 /// Where an argument lies on the device.
 pub(crate) struct Bound<P: Ports> {
-    pub(crate) placed: Placed,
     pub(crate) buffer: Arc<<P::Device as Device>::Buffer>,
+    /// The byte of the range that is the buffer's first.
+    pub(crate) from: u64,
+    /// What the buffer's first byte is called where accesses are compared: its place in device memory, or
+    /// [`Bound::VIRTUAL`] and its place in the reservation where frames come and go under a buffer that stays.
+    pub(crate) key: u64,
+}
+
+impl<P: Ports> Bound<P> {
+    /// Above every place in device memory.
+    pub(crate) const VIRTUAL: u64 = 1 << 62;
+
+    /// In a span's buffer.
+    pub(crate) fn in_span(
+        placed: &Placed,
+        buffer: Arc<<P::Device as Device>::Buffer>,
+        frame_bytes: u64,
+    ) -> Self {
+        let from = u64::from(placed.subs.start) * frame_bytes;
+        Self { buffer, from, key: u64::from(placed.frame_of(placed.subs.start).0) * frame_bytes }
+    }
+
+    /// In the buffer that the range has for life.
+    pub(crate) fn in_range(range: &RangeCell<P>, buffer: Arc<<P::Device as Device>::Buffer>) -> Self {
+        Self { buffer, from: 0, key: Self::VIRTUAL | range.offset() }
+    }
 }
 
 impl<P: Ports> Engine<P> {
@@ -194,7 +218,7 @@ impl<P: Ports> Engine<P> {
                 Some(range) => {
                     let subs = argument.subs(frame_bytes);
                     let (placed, buffer) = self.find_span(range.id, subs, argument.access.writes())?;
-                    Some(Some(Bound { placed, buffer }))
+                    Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
                 }
             })
             .collect()
@@ -229,17 +253,16 @@ impl<P: Ports> Engine<P> {
         spec: &LaunchSpec<P>,
         bound: &[Option<Bound<P>>],
     ) -> Dispatch<P::Device> {
-        let frame_bytes = self.config.geometry.frame_bytes();
         let mut push = spec.push.clone();
         let mut bindings = Vec::new();
         let mut touches = Vec::new();
         for (argument, bound) in spec.arguments.iter().zip(bound) {
             let (mut buffer, mut offset, mut address) = (None, 0, 0);
             if let Some(bound) = bound {
-                offset = argument.bytes.start - u64::from(bound.placed.subs.start) * frame_bytes;
+                offset = argument.bytes.start - bound.from;
                 address = self.device.address(&bound.buffer) + offset;
                 buffer = Some(Arc::clone(&bound.buffer));
-                let start = u64::from(bound.placed.frames.first.0) * frame_bytes + offset;
+                let start = bound.key + offset;
                 touches
                     .push((ByteRange { start, end: start + argument.bytes.len() }, argument.access.writes()));
             }

@@ -41,7 +41,7 @@ pub use error::EngineError;
 pub use host::{GuardKind, Residency};
 pub use launch::{AccessKind, Argument, BindTo, LaunchSpec};
 pub use op::{Op, OpStatus};
-pub use range::RangeCell;
+pub use range::{PlacementKind, RangeCell};
 pub use stats::Stats;
 pub use trace::{TraceCause, TraceEvent};
 pub use waits::Waits;
@@ -77,6 +77,10 @@ pub struct Config {
     pub import_limit: u64,
     /// Ranges below this many bytes are staged, not imported.
     pub import_bytes_min: u64,
+    /// Ranges get sparse buffers where the device has them.
+    pub sparse: bool,
+    /// Ranges of at most this many bytes are used in place on every kind of device, where it can.
+    pub in_place_bytes: u64,
     /// Launches revoke also what would have stayed shared, so that a missing guard fails on the first run.
     pub strict_io: bool,
     /// Launches per batch before it is submitted.
@@ -96,6 +100,8 @@ impl Default for Config {
             device_memory_limit: None,
             import_limit: u64::MAX,
             import_bytes_min: 2 << 20,
+            sparse: true,
+            in_place_bytes: 64 << 10,
             strict_io: cfg!(debug_assertions),
             batch_launches_max: 64,
             batch_age: Duration::from_micros(200),

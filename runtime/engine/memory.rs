@@ -1,6 +1,6 @@
 //! Ranges come and go: reserve, import for the device, drop, reclaim.
 
-use crate::range::{RangeCell, blocks_for};
+use crate::range::{PlacementKind, RangeCell, Way, blocks_for};
 use crate::stats::Counters;
 use crate::submit::Piece;
 use crate::{Engine, EngineError, Ports};
@@ -31,7 +31,7 @@ impl<P: Ports> Engine<P> {
         }
         let count = blocks_for(bytes, g);
         let (first, id) = self.space.lock().reserve(count).ok_or_else(full)?;
-        let range = RangeCell::new(&self.exec, g, id, first, bytes, label.into());
+        let range = RangeCell::new(&self.exec, g, id, first, bytes, label.into(), self.choose_way(bytes));
         let mut space = self.space.lock();
         // A stray touch may have poisoned a page while it was free; nobody owns it yet, so nobody's bytes are punched.
         let cleared = if space.take_strays(&range) { self.host.punch(range.whole()) } else { Ok(()) };
@@ -42,6 +42,12 @@ impl<P: Ports> Engine<P> {
             return Err(error.into());
         }
         Ok(range)
+    }
+
+    /// How kernels are to reach a new range of `bytes` bytes.
+    fn choose_way(&self, _bytes: u64) -> Way<P::Device> {
+        let why = self.device.profile().reasons[0].as_str().into();
+        Way { kind: PlacementKind::Span, buffer: None, why }
     }
 
     /// Drops a range. Never blocks on the device: what is in use is reclaimed after its last operation, and its address is not

@@ -10,7 +10,26 @@ use vkhmm_core::mask::PageMask;
 use vkhmm_core::stream::Stream;
 use vkhmm_core::units::{BlockIndex, ByteRange, Geometry, PageIndex, PageRun, RangeId};
 use vkhmm_core::uses::Uses;
-use vkhmm_port::{Device, Exec, Rank};
+use vkhmm_port::{Device, Exec, Mutex, Rank};
+
+/// How kernels reach a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlacementKind {
+    /// Through a buffer over neighbouring frames, which may be others next time.
+    Span,
+    /// Through one buffer for life, in which frames come and go.
+    Sparse,
+    /// Through one buffer for life over the host bytes themselves: nothing moves.
+    InPlace,
+}
+
+/// How kernels reach one range, and why so.
+pub(crate) struct Way<D: Device> {
+    pub(crate) kind: PlacementKind,
+    /// The buffer for life: of a sparse range from the start, in place once its bytes are imported.
+    pub(crate) buffer: Option<Arc<D::Buffer>>,
+    pub(crate) why: Arc<str>,
+}
 
 /// One allocation: whole blocks, each with its lock.
 pub struct RangeCell<P: Ports> {
@@ -29,6 +48,8 @@ pub struct RangeCell<P: Ports> {
     pub(crate) claims: <P::Exec as Exec>::Mutex<Vec<Arc<Op<P>>>>,
     /// Lock: leaf. Owns the fault-around policy · blocks on nothing.
     pub(crate) stream: <P::Exec as Exec>::Mutex<Stream>,
+    /// Lock: leaf. Owns how kernels reach the range · blocks on nothing.
+    pub(crate) way: <P::Exec as Exec>::Mutex<Way<P::Device>>,
     /// Lock: leaf. Owns the imports of this range's blocks · blocks on nothing.
     pub(crate) imports: <P::Exec as Exec>::Mutex<Imports<P::Device>>,
     /// When the oldest unanswered touch was parked; zero if none is.
@@ -133,6 +154,7 @@ impl<P: Ports> RangeCell<P> {
         first: BlockIndex,
         bytes: u64,
         label: Arc<str>,
+        way: Way<P::Device>,
     ) -> Arc<Self> {
         let count = blocks_for(bytes, geometry);
         let pages = bytes.div_ceil(u64::from(geometry.page_bytes));
@@ -153,6 +175,7 @@ impl<P: Ports> RangeCell<P> {
             gate: exec.mutex(Rank::Gate, Gate::new(count)),
             claims: exec.mutex(Rank::Leaf, Vec::new()),
             stream: exec.mutex(Rank::Leaf, Stream::new()),
+            way: exec.mutex(Rank::Leaf, way),
             imports: exec.mutex(Rank::Leaf, Imports { pieces: Vec::new(), refused: false }),
             parked_since: AtomicU64::new(0),
             dead: AtomicBool::new(false),
@@ -174,6 +197,12 @@ impl<P: Ports> RangeCell<P> {
     /// Label, as given or made from the caller's place.
     pub fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    /// How kernels reach it, and why so.
+    pub fn placement(&self) -> (PlacementKind, Arc<str>) {
+        let way = self.way.lock();
+        (way.kind, Arc::clone(&way.why))
     }
 
     /// Offset of the first byte in the reservation.

@@ -197,8 +197,12 @@ impl<P: Ports> Engine<P> {
 
     fn flush_locked(&self, submit: &mut Submit<P>) {
         if let Some(batch) = submit.batch.take() {
-            let submission =
-                Submission { waits: batch.waits, commands: batch.commands, signals: batch.ticket };
+            let submission = Submission {
+                waits: batch.waits,
+                foreign: Vec::new(),
+                commands: batch.commands,
+                signals: batch.ticket,
+            };
             self.hand_over(Role::Compute, submission);
         }
     }
@@ -226,7 +230,10 @@ impl<P: Ports> Engine<P> {
         }
         let signals = self.take_ticket(submit, role);
         self.fly(flight(signals));
-        self.hand_over(role, Submission { waits: without(waits, timeline), commands, signals });
+        self.hand_over(
+            role,
+            Submission { waits: without(waits, timeline), foreign: Vec::new(), commands, signals },
+        );
         signals
     }
 

@@ -16,13 +16,19 @@ pub enum Role {
     CopyOut,
     /// Kernels, and the small copies that ride in front of them.
     Compute,
-    /// Sparse binds (later placements).
+    /// Sparse binds. A timeline of its own: the driver orders binds and submissions by semaphores alone.
     Bind,
+    /// Tells an application's queue that what it acquired is there. A timeline of its own: its values are promised before they
+    /// are submitted.
+    Grant,
+    /// Waits for an application's semaphores. A timeline of its own.
+    Release,
 }
 
 impl Role {
     /// All roles, in the order of [`DeviceProfile::timelines`].
-    pub const ALL: [Self; 4] = [Self::CopyIn, Self::CopyOut, Self::Compute, Self::Bind];
+    pub const ALL: [Self; 6] =
+        [Self::CopyIn, Self::CopyOut, Self::Compute, Self::Bind, Self::Grant, Self::Release];
 }
 
 /// Which way bytes go.
@@ -65,6 +71,17 @@ pub struct ImportProfile {
     pub piece_bytes_max: u64,
 }
 
+/// What sparse buffers can be, after a probe that bound, copied, bound again and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SparseProfile {
+    /// Offsets and lengths of binds must be multiples of it; it divides a frame.
+    pub page_bytes: u64,
+    /// Longest buffer in bytes.
+    pub buffer_bytes_max: u64,
+    /// Bytes that all sparse buffers may have together, bound or not.
+    pub space_bytes: u64,
+}
+
 /// What this device is like; constant for its life.
 #[derive(Clone, Debug)]
 pub struct DeviceProfile {
@@ -73,7 +90,7 @@ pub struct DeviceProfile {
     /// What its memory is.
     pub memory: MemoryKindProfile,
     /// The timeline of each role, in the order of [`Role::ALL`].
-    pub timelines: [Timeline; 4],
+    pub timelines: [Timeline; 6],
     /// How many distinct timelines there are.
     pub timeline_count: u8,
     /// Most bytes the arena may take if the user names no limit.
@@ -84,6 +101,12 @@ pub struct DeviceProfile {
     pub staging: StagingProfile,
     /// Whether A can be imported, after a probe that copied both ways and compared; `None`: staging only.
     pub import: Option<ImportProfile>,
+    /// Sparse buffers; `None`: every buffer lies in one run of frames.
+    pub sparse: Option<SparseProfile>,
+    /// Longest import in bytes that kernels can work on ([`Device::in_place`]); `None`: they work on frames alone.
+    pub in_place_bytes_max: Option<u64>,
+    /// Why `sparse` or `in_place_bytes_max` is what it is, for people: one sentence each.
+    pub reasons: [String; 2],
     /// Most regions of one copy command.
     pub regions_max: u32,
     /// Copies up to this many bytes ride in front of their kernel.
@@ -173,6 +196,18 @@ pub struct BoundRange<D: Device + ?Sized> {
     pub bytes: u64,
 }
 
+/// A stretch of a sparse buffer that gets frames, or loses them.
+pub struct Bind<D: Device + ?Sized> {
+    /// Which buffer, made by [`Device::reserve`].
+    pub buffer: Arc<D::Buffer>,
+    /// First byte, from the buffer's start: a multiple of a frame.
+    pub offset: u64,
+    /// Length in bytes: whole frames.
+    pub bytes: u64,
+    /// The first of the neighbouring frames that lie there from now on; `None`: nothing does.
+    pub frames: Option<FrameIndex>,
+}
+
 /// One command of a submission.
 pub enum Command<D: Device + ?Sized> {
     /// Host to device. At most [`DeviceProfile::regions_max`] regions.
@@ -203,6 +238,12 @@ pub enum Command<D: Device + ?Sized> {
         /// The word.
         word: u32,
     },
+    /// Changes what lies in sparse buffers; those that lose frames first, then those that get some. The only command of a
+    /// submission, and only of [`Role::Bind`]. Nobody uses the stretches meanwhile; others of the same buffers may be in use.
+    Bind {
+        /// Which stretches. None twice, but for one that loses its frames and gets others.
+        binds: Vec<Bind<D>>,
+    },
     /// Everything before happens before, and is visible to, everything after.
     Barrier,
     /// Runs a kernel.
@@ -225,6 +266,8 @@ pub enum Command<D: Device + ?Sized> {
 pub struct Submission<D: Device + ?Sized> {
     /// Reached before the first command starts. Values of timelines of other queues only; all of them already submitted.
     pub waits: Uses,
+    /// Values of an application's semaphores, likewise; it has submitted what signals them. Only of [`Role::Release`].
+    pub foreign: Vec<(D::Semaphore, u64)>,
     /// The commands.
     pub commands: Vec<Command<D>>,
     /// The ticket it signals: the next value of the role's timeline.
@@ -240,6 +283,8 @@ pub trait Device: Send + Sync + 'static {
     type Buffer: Send + Sync + 'static;
     /// Host memory that the device can reach; dropping it gives the pages back.
     type Import: Send + Sync + 'static;
+    /// A timeline of the application's.
+    type Semaphore: Clone + Send + Sync + 'static;
 
     /// What it is like.
     fn profile(&self) -> &DeviceProfile;
@@ -276,6 +321,20 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     /// As the driver says.
     fn buffer(&self, run: FrameRun) -> Result<Self::Buffer, DeviceError>;
+
+    /// A sparse buffer of whole frames in which nothing lies yet; kernels may use what [`Command::Bind`] puts there. Only where
+    /// [`DeviceProfile::sparse`] allows; dropping it ends its binds.
+    ///
+    /// # Errors
+    /// As the driver says.
+    fn reserve(&self, bytes: u64) -> Result<Self::Buffer, DeviceError>;
+
+    /// A buffer for kernels over imported host bytes, which it keeps imported. Only where [`DeviceProfile::in_place_bytes_max`]
+    /// allows.
+    ///
+    /// # Errors
+    /// As the driver says.
+    fn in_place(&self, import: &Arc<Self::Import>) -> Result<Self::Buffer, DeviceError>;
 
     /// Device address of a buffer's first byte.
     fn address(&self, buffer: &Self::Buffer) -> u64;

@@ -21,7 +21,7 @@ mod queue;
 mod steps;
 mod touch;
 
-pub use device::{DeviceCalls, FakeBuffer, FakeDevice, FakeKernel};
+pub use device::{DeviceCalls, FakeBuffer, FakeDevice, FakeKernel, FakeSemaphore};
 pub use exec::{FakeExec, FakeMutex, FakeSignal, HeldRank};
 pub use host::{FakeHost, FakeHostOptions, HostCalls, Mapping, Weakened, Weakening};
 pub use memory::{FakeImport, FakeImports};

@@ -40,7 +40,7 @@ pub struct VulkanDevice {
     /// Only under the frame guard.
     pub(crate) shadow: Option<Mutex<Shadow>>,
     pub(crate) queues: Vec<Queue>,
-    pub(crate) roles: [usize; 4],
+    pub(crate) roles: [usize; 6],
     pub(crate) arena: Arena,
     pub(crate) staging: Staging,
     pub(crate) scratch: Option<Scratch>,
@@ -154,6 +154,7 @@ impl VulkanDevice {
                 Command::CopyOut { target, regions } => copier.copy_out(target, regions, &mut invalidate)?,
                 Command::Move { regions } => copier.copy_within(regions)?,
                 Command::Fill { device_offset, bytes, word } => copier.fill(*device_offset, *bytes, *word)?,
+                Command::Bind { .. } => return Err(refused("submit", self.profile.reasons[0].clone())),
                 Command::Barrier => visibility::barrier(ctx, cmd),
                 Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } => {
                     if let Some(dispatcher) = &mut dispatcher {
@@ -211,6 +212,7 @@ impl Device for VulkanDevice {
     type Kernel = VulkanKernel;
     type Buffer = VulkanBuffer;
     type Import = VulkanImport;
+    type Semaphore = vk::Semaphore;
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -249,6 +251,14 @@ impl Device for VulkanDevice {
         let bytes = u64::from(run.count) * FRAME_BYTES;
         self.injector.enter(&self.ctx, "make a span's buffer", Can::Fail(bytes))?;
         self.arena.buffer(run)
+    }
+
+    fn reserve(&self, _bytes: u64) -> Result<VulkanBuffer, DeviceError> {
+        Err(refused("reserve a sparse buffer", self.profile.reasons[0].clone()))
+    }
+
+    fn in_place(&self, _import: &Arc<VulkanImport>) -> Result<VulkanBuffer, DeviceError> {
+        Err(refused("work in place", self.profile.reasons[1].clone()))
     }
 
     fn address(&self, buffer: &VulkanBuffer) -> u64 {

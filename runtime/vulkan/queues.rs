@@ -18,7 +18,7 @@ pub(crate) struct Plan {
     /// (family, index in the family), each once unless split; the place in the list is the timeline.
     pub(crate) queues: Vec<(u32, u32)>,
     /// For each of [`Role::ALL`] its place in `queues`.
-    pub(crate) roles: [usize; 4],
+    pub(crate) roles: [usize; 6],
     /// The reason, in words.
     pub(crate) words: String,
 }
@@ -60,7 +60,7 @@ impl Plan {
             (None, "one shared queue (the device has no other)")
         };
         let mut queues = vec![(compute, 0)];
-        let mut roles = [0_usize; 4];
+        let mut roles = [0_usize; 6];
         if let Some(family) = copies {
             let first = u32::from(family == compute);
             let spare = families[family as usize].queue_count - first;
@@ -94,7 +94,7 @@ impl Plan {
     pub(crate) fn split(self) -> Self {
         let queue = |role: Role| self.queues[self.roles[role as usize]];
         let queues = vec![queue(Role::Compute), queue(Role::CopyIn), queue(Role::CopyOut)];
-        let mut roles = [0_usize; 4];
+        let mut roles = [0_usize; 6];
         roles[Role::CopyIn as usize] = 1;
         roles[Role::CopyOut as usize] = 2;
         Self { queues, roles, words: format!("{}; a timeline for each (forced)", self.words) }
@@ -243,7 +243,7 @@ mod tests {
             false,
         );
         assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
-        assert_eq!(plan.roles, [1, 2, 0, 0]);
+        assert_eq!(plan.roles, [1, 2, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn other_queues_of_the_compute_family_come_next() {
         let two = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 2)], false);
-        assert_eq!((two.queues, two.roles), (vec![(0, 0), (0, 1)], [1, 1, 0, 0]));
+        assert_eq!((two.queues, two.roles), (vec![(0, 0), (0, 1)], [1, 1, 0, 0, 0, 0]));
         let three = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 3)], false);
         assert_eq!(three.queues, [(0, 0), (0, 1), (0, 2)]);
     }
@@ -267,11 +267,11 @@ mod tests {
         let video = Plan::new(&[family(GRAPHICS | COMPUTE, 1), family(TRANSFER | 0x20, 1)], false);
         assert_eq!(video.queues, [(0, 0), (1, 0)]);
         let one = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false);
-        assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 4]));
+        assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 6]));
         let split = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false).split();
         assert_eq!(
             (split.families(), split.queues, split.roles),
-            (vec![(0, 1)], vec![(0, 0); 3], [1, 2, 0, 0])
+            (vec![(0, 1)], vec![(0, 0); 3], [1, 2, 0, 0, 0, 0])
         );
         let forced = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 16), family(TRANSFER, 2)], true);
         assert_eq!(forced.queues, [(0, 0)]);

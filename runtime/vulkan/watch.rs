@@ -30,6 +30,7 @@ impl VulkanDevice {
                     touch("a move", true, r.device_offset, r.bytes);
                 }),
                 Command::Fill { device_offset, bytes, .. } => touch("a fill", true, *device_offset, *bytes),
+                Command::Bind { .. } => {}
                 Command::Barrier => barriers += 1,
                 Command::Dispatch { kernel, bindings, .. } => {
                     for (bound, info) in bindings.iter().zip(&kernel.reflection().bindings) {

@@ -48,7 +48,7 @@ struct Span {
 
 impl Span {
     fn placed(&self) -> Placed {
-        Placed { span: self.id, frames: self.frames, subs: self.subs.clone() }
+        Placed { span: Some(self.id), frames: Vec::from([self.frames]), subs: self.subs.clone() }
     }
 
     fn covers(&self, subs: &Range<u32>) -> bool {
@@ -295,9 +295,11 @@ impl Placement for SpanPlacement {
         });
     }
 
-    fn touch(&mut self, span: SpanId, subs: Range<u32>, now: u64, written: bool) {
+    fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, written: bool) {
         self.now = self.now.max(now);
-        if let Some(span) = self.spans.get_mut(&span) {
+        let ids: Vec<SpanId> = self.overlapping(range, subs.clone()).map(|span| span.id).collect();
+        for span in ids {
+            let Some(span) = self.spans.get_mut(&span) else { continue };
             span.last_use = span.last_use.max(now);
             if written {
                 span.dirty.insert(subs.start.max(span.subs.start)..subs.end.min(span.subs.end));
@@ -314,13 +316,27 @@ impl Placement for SpanPlacement {
         }
     }
 
-    fn pin(&mut self, span: SpanId) -> bool {
-        self.spans.get_mut(&span).map(|span| span.pins += 1).is_some()
+    fn pin(&mut self, range: RangeId, subs: Range<u32>) -> bool {
+        let ids: Vec<SpanId> = self.overlapping(range, subs.clone()).map(|span| span.id).collect();
+        let within = |span: &Span| span.subs.end.min(subs.end) - span.subs.start.max(subs.start);
+        let covered: u32 = ids.iter().filter_map(|id| self.spans.get(id)).map(within).sum();
+        if covered < subs.end - subs.start {
+            return false;
+        }
+        ids.iter().for_each(|id| {
+            if let Some(span) = self.spans.get_mut(id) {
+                span.pins += 1;
+            }
+        });
+        true
     }
 
-    fn unpin(&mut self, span: SpanId) {
-        if let Some(span) = self.spans.get_mut(&span) {
-            span.pins = span.pins.saturating_sub(1);
+    fn unpin(&mut self, range: RangeId, subs: Range<u32>) {
+        let ids: Vec<SpanId> = self.overlapping(range, subs).map(|span| span.id).collect();
+        for id in ids {
+            if let Some(span) = self.spans.get_mut(&id) {
+                span.pins = span.pins.saturating_sub(1);
+            }
         }
     }
 

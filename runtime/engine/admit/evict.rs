@@ -43,7 +43,7 @@ impl<P: Ports> Engine<P> {
         loop {
             let seen = self.progress.epoch();
             let evictions = self.plan_eviction(ops.main.id, goal);
-            let frames: u64 = evictions.iter().map(|e| u64::from(e.frames.count)).sum();
+            let frames: u64 = evictions.iter().map(|e| e.subs.len() as u64).sum();
             let mut blocks = Blocks::new();
             let mut found = Found { uses: Uses::NONE, after: Vec::new() };
             let there = self.add_evictions(&mut blocks, &evictions);

@@ -104,7 +104,9 @@ impl<X: Exec, D: Device> Bench<X, D> {
         let mut waits = Uses::NONE;
         // Order on the own timeline needs no wait.
         after.iter().filter(|t| t.timeline != timeline).for_each(|t| waits.add(*t));
-        self.device.submit(role, Submission { waits, commands, signals }).expect("submit");
+        self.device
+            .submit(role, Submission { waits, foreign: Vec::new(), commands, signals })
+            .expect("submit");
         self.last.add(signals);
         signals
     }

@@ -29,6 +29,10 @@ impl FakeKernel {
     }
 }
 
+/// A timeline of an application's that a [`FakeDevice`] waits for.
+#[derive(Clone, Default)]
+pub struct FakeSemaphore(pub(super) Arc<std::sync::atomic::AtomicU64>);
+
 /// A buffer of a [`FakeDevice`].
 pub struct FakeBuffer {
     pub(super) bytes: RawBytes,
@@ -120,7 +124,7 @@ impl<X: Exec> FakeDevice<X> {
         let state = State {
             pieces: BTreeMap::new(),
             address_next: 0x10_0000_0000,
-            queues: (0..options.timelines).map(|_| VecDeque::new()).collect(),
+            queues: (0..profile.timeline_count).map(|_| VecDeque::new()).collect(),
             submitted: Uses::NONE,
             completed: Uses::NONE,
             lost: false,
@@ -138,7 +142,7 @@ impl<X: Exec> FakeDevice<X> {
         let changed = exec.signal();
         let shared =
             Arc::new(Shared { geometry, profile, options, exec, slots, state: Mutex::new(state), changed });
-        for timeline in 0..shared.options.timelines {
+        for timeline in 0..shared.profile.timeline_count {
             let worker = Arc::clone(&shared);
             let body = Box::new(move || queue::run(&worker, Timeline(timeline)));
             shared.exec.spawn(&format!("queue{timeline}"), body).expect("a thread for each timeline");
@@ -234,6 +238,7 @@ impl<X: Exec> Device for FakeDevice<X> {
     type Kernel = FakeKernel;
     type Buffer = FakeBuffer;
     type Import = FakeImport;
+    type Semaphore = FakeSemaphore;
 
     fn profile(&self) -> &DeviceProfile {
         &self.shared().profile
@@ -281,6 +286,14 @@ impl<X: Exec> Device for FakeDevice<X> {
             let address = start.address + (span.as_ptr() as u64 - piece.raw().as_ptr() as u64);
             Ok(FakeBuffer { bytes: span, address, _piece: piece })
         })
+    }
+
+    fn reserve(&self, _bytes: u64) -> Result<FakeBuffer, DeviceError> {
+        unreachable!("reserve only where the profile allows")
+    }
+
+    fn in_place(&self, _import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
+        unreachable!("in_place only where the profile allows")
     }
 
     fn address(&self, buffer: &FakeBuffer) -> u64 {

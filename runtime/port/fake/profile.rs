@@ -14,7 +14,7 @@ use super::FakeDevice;
 pub struct FakeDeviceOptions {
     /// What the memory is; decides whether the CPU may read or write frames.
     pub kind: MemoryKind,
-    /// Distinct timelines: 1 (all roles share a queue) or 3 (copy in, copy out, compute with bind).
+    /// Timelines of copies and kernels: 1 (they share a queue) or 3. Bind, grant and release have one each beside them.
     pub timelines: u8,
     /// Whether host memory can be imported; if so, the record that it shares with its host.
     pub import: Option<FakeImports>,
@@ -61,15 +61,15 @@ impl Default for FakeDeviceOptions {
 /// If there are neither 1 nor 3 timelines.
 pub(super) fn profile(geometry: Geometry, options: &FakeDeviceOptions) -> DeviceProfile {
     let timelines = match options.timelines {
-        1 => [0, 0, 0, 0],
-        3 => [0, 1, 2, 2],
+        1 => [0, 0, 0, 1, 2, 3],
+        3 => [0, 1, 2, 3, 4, 5],
         n => panic!("a fake device has 1 or 3 timelines, not {n}"),
     };
     DeviceProfile {
         name: "fake".to_owned(),
         memory: memory_profile(options.kind),
         timelines: timelines.map(Timeline),
-        timeline_count: options.timelines,
+        timeline_count: options.timelines + 3,
         limit_bytes_default: u64::from(options.frames_max) * geometry.frame_bytes(),
         piece_bytes_max: u64::from(options.piece_frames_max) * geometry.frame_bytes(),
         staging: StagingProfile { slots: options.staging_slots, slot_bytes: geometry.block_bytes() },
@@ -77,6 +77,9 @@ pub(super) fn profile(geometry: Geometry, options: &FakeDeviceOptions) -> Device
             alignment_bytes: u64::from(geometry.page_bytes),
             piece_bytes_max: u64::from(u32::MAX),
         }),
+        sparse: None,
+        in_place_bytes_max: None,
+        reasons: ["no sparse buffers".to_owned(), "nothing is used in place".to_owned()],
         regions_max: options.regions_max,
         inline_copy_bytes: options.inline_copy_bytes,
         groups_max: [65_535; 3],

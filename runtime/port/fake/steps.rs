@@ -149,6 +149,7 @@ pub(super) fn resolve<X: Exec>(
                 hazards.writes("Fill", to);
                 steps.push(Step::Fill { to, word: *word });
             }
+            Command::Bind { .. } => unreachable!("a bind only where the profile allows"),
             Command::Barrier => {
                 tally.barriers += 1;
                 hazards = Hazards::default();

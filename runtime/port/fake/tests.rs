@@ -17,7 +17,7 @@ fn run(first: u64, count: u32) -> PageRun {
 
 fn submission(device: &FakeDevice, value: u64, commands: Vec<Command<FakeDevice>>) -> Submission<FakeDevice> {
     let timeline = device.profile().timeline(Role::Compute);
-    Submission { waits: Uses::NONE, commands, signals: Ticket { timeline, value } }
+    Submission { waits: Uses::NONE, foreign: Vec::new(), commands, signals: Ticket { timeline, value } }
 }
 
 fn fill(frame: u64) -> Command<FakeDevice> {

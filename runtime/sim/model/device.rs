@@ -6,7 +6,7 @@ use super::link::{LinkModel, each, ns, us};
 use super::machine::{Job, Machine};
 use crate::SimSignal;
 use core::time::Duration;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, Timeline};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{
@@ -134,6 +134,10 @@ impl ModelDevice {
                     moved.bytes_filled += bytes;
                     other += ns(*bytes as f64, model.device_bytes);
                 }
+                Command::Bind { binds } => {
+                    let bytes: u64 = binds.iter().map(|b| b.bytes).sum();
+                    other += each(bytes / u64::from(self.geometry.page_bytes), model.bind_ns);
+                }
                 Command::Barrier => {}
                 Command::Dispatch { kernel, .. } => {
                     let ns = model.kernel_ns(kernel.flop, kernel.bytes);
@@ -152,7 +156,8 @@ impl ModelDevice {
 
 /// As the real ones are: see `runtime/vulkan/open.rs`.
 fn profile(model: &LinkModel, limit: u64) -> DeviceProfile {
-    let (timelines, timeline_count) = if model.queues { ([0, 1, 2, 2], 3) } else { ([0; 4], 1) };
+    let (timelines, timeline_count) =
+        if model.queues { ([0, 1, 2, 3, 4, 5], 6) } else { ([0, 0, 0, 1, 2, 3], 4) };
     let readable = model.kind.can_hold_descriptors();
     DeviceProfile {
         name: model.name.to_owned(),
@@ -168,6 +173,9 @@ fn profile(model: &LinkModel, limit: u64) -> DeviceProfile {
         piece_bytes_max: u64::MAX,
         staging: StagingProfile { slots: 8, slot_bytes: 2 << 20 },
         import: Some(ImportProfile { alignment_bytes: 4096, piece_bytes_max: PIECE_BYTES_MAX }),
+        sparse: None,
+        in_place_bytes_max: None,
+        reasons: ["the model knows spans".to_owned(), "the model knows frames".to_owned()],
         regions_max: 256,
         inline_copy_bytes: 1 << 20,
         groups_max: [65_535; 3],
@@ -181,6 +189,7 @@ impl Device for ModelDevice {
     /// Its device address.
     type Buffer = u64;
     type Import = ();
+    type Semaphore = ();
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -199,6 +208,17 @@ impl Device for ModelDevice {
         let pages = u64::from(run.count) * u64::from(self.geometry.pages_per_sub);
         self.exec.elapse(each(pages, self.model.bind_ns));
         Ok(u64::from(run.first.0) * self.geometry.frame_bytes())
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<u64, DeviceError> {
+        let mut state = self.state();
+        let address = state.address_next;
+        state.address_next += bytes;
+        Ok(address)
+    }
+
+    fn in_place(&self, _: &Arc<()>) -> Result<u64, DeviceError> {
+        self.reserve(0)
     }
 
     fn address(&self, buffer: &u64) -> u64 {
@@ -225,7 +245,7 @@ impl Device for ModelDevice {
                 _ => None,
             };
             let kernels = kernels.into_iter().filter_map(elapsed).collect();
-            let Submission { waits, commands, signals } = submission;
+            let Submission { waits, commands, signals, .. } = submission;
             let copies = moved.copy_ns > before;
             machine.push(now, Job { waits, signals, ns, copies, kernels, keeps: Box::new(commands) });
             machine.next_end().is_some_and(|end| end < *sleeps_until)

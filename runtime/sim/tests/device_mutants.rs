@@ -7,7 +7,7 @@ use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::conformance::{DeviceUnderTest, run_device};
-use vkhmm_port::fake::{FakeBuffer, FakeDeviceOptions, FakeImport, FakeKernel};
+use vkhmm_port::fake::{FakeBuffer, FakeDeviceOptions, FakeImport, FakeKernel, FakeSemaphore};
 use vkhmm_port::{
     BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, HostMemory, RawBytes, Region, Role,
     Source, Submission, Target,
@@ -93,6 +93,7 @@ impl Broken {
                     if self.mistake == Mistake::FillInBytes { (word & 0xFF) * 0x0101_0101 } else { word };
                 Command::Fill { device_offset, bytes, word }
             }
+            Command::Bind { .. } => unreachable!("the profile has no sparse buffers"),
             Command::Barrier => Command::Barrier,
             Command::Dispatch { kernel, bindings, mut push, groups, elapsed_ns } => {
                 let from_zero = self.mistake == Mistake::KernelAtOffsetZero;
@@ -120,6 +121,7 @@ impl Device for Broken {
     type Kernel = FakeKernel;
     type Buffer = FakeBuffer;
     type Import = FakeImport;
+    type Semaphore = FakeSemaphore;
 
     fn profile(&self) -> &DeviceProfile {
         let other = self.mistake == Mistake::ProfileChanges && self.grown.load(Ordering::Acquire);
@@ -145,6 +147,14 @@ impl Device for Broken {
         self.device.buffer(run)
     }
 
+    fn reserve(&self, bytes: u64) -> Result<FakeBuffer, DeviceError> {
+        self.device.reserve(bytes)
+    }
+
+    fn in_place(&self, import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
+        self.device.in_place(import)
+    }
+
     fn address(&self, buffer: &FakeBuffer) -> u64 {
         if self.mistake == Mistake::SameAddress { 4096 } else { self.device.address(buffer) }
     }
@@ -167,7 +177,10 @@ impl Device for Broken {
             });
         }
         let waits = if self.mistake == Mistake::WaitsIgnored { Uses::NONE } else { submission.waits };
-        self.device.submit(role, Submission { waits, commands, signals: submission.signals })
+        self.device.submit(
+            role,
+            Submission { waits, foreign: submission.foreign, commands, signals: submission.signals },
+        )
     }
 
     fn completed(&self) -> Result<Uses, DeviceError> {

@@ -40,7 +40,8 @@ impl Migrator {
     fn submit(&mut self, role: Role, command: Command<SimDevice>) {
         let timeline = self.device.profile().timeline(role);
         let signals = Ticket { timeline, value: self.used.on(timeline) + 1 };
-        let submission = Submission { waits: Uses::NONE, commands: vec![command], signals };
+        let submission =
+            Submission { waits: Uses::NONE, foreign: Vec::new(), commands: vec![command], signals };
         self.device.submit(role, submission).expect("submit");
         self.used.add(signals);
         loop {

@@ -138,7 +138,10 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let timeline = rig.device().profile().timeline(Role::CopyIn);
     let try_one = |rig: &Rig, value: u64, command: Command<_>| {
         let signals = Ticket { timeline, value };
-        rig.device().submit(Role::CopyIn, Submission { waits: Uses::NONE, commands: vec![command], signals })
+        rig.device().submit(
+            Role::CopyIn,
+            Submission { waits: Uses::NONE, foreign: Vec::new(), commands: vec![command], signals },
+        )
     };
     let copy = |slot: u32, host_offset: u64, device_offset: u64, bytes: u64| Command::CopyIn {
         source: Source::Slot(slot),

@@ -31,9 +31,10 @@ fn after_loss_every_call_says_so_and_teardown_is_clean() {
     assert!(is_lost(device.read_frames(0, rig.host.alias().slice(0, 4096))));
     assert!(is_lost(device.write_frames(0, rig.host.alias().slice(0, 4096))));
     let signals = Ticket { timeline: device.profile().timeline(Role::Compute), value: 3 };
-    assert!(is_lost(
-        device.submit(Role::Compute, Submission { waits: Uses::NONE, commands: vec![], signals })
-    ));
+    assert!(is_lost(device.submit(
+        Role::Compute,
+        Submission { waits: Uses::NONE, foreign: Vec::new(), commands: vec![], signals }
+    )));
     assert!(device.kernel(&common::words("scale"), KernelOptions::default()).is_err());
     assert_eq!(device.calls(), 11);
 }
@@ -72,7 +73,7 @@ fn a_submission_that_fails_leaves_its_ticket_for_the_next() {
     let mut rig = Rig::open(|c| c.switches.fail_at_call = Some((2, Failure::Refused)));
     rig.device().grow(FrameIndex(0), 32).expect("call 1");
     let signals = Ticket { timeline: rig.device().profile().timeline(Role::Compute), value: 1 };
-    let submission = Submission { waits: Uses::NONE, commands: vec![], signals };
+    let submission = Submission { waits: Uses::NONE, foreign: Vec::new(), commands: vec![], signals };
     assert!(rig.device().submit(Role::Compute, submission).is_err());
     rig.run(Role::Compute, vec![Command::Fill { device_offset: 0, bytes: 4, word: 7 }]);
     assert_eq!(rig.download(0, 4), 7_u32.to_le_bytes());

@@ -210,9 +210,10 @@ fn launches_that_do_not_match_their_kernel_are_refused() {
             elapsed_ns: clock(),
         }];
         let signals = vkhmm_core::units::Ticket { timeline, value: 1 };
-        let result = rig
-            .device()
-            .submit(Role::Compute, vkhmm_port::Submission { waits: Uses::NONE, commands, signals });
+        let result = rig.device().submit(
+            Role::Compute,
+            vkhmm_port::Submission { waits: Uses::NONE, foreign: Vec::new(), commands, signals },
+        );
         assert!(matches!(result, Err(vkhmm_port::DeviceError::Refused { .. })), "{what}: {result:?}");
     }
 }

@@ -19,7 +19,7 @@ impl SpanPlacement {
                 while freed < frames {
                     let Some(id) = self.cheapest() else { break };
                     self.give_up(op, id, &mut plan);
-                    freed += plan.evictions.last().map_or(0, |eviction| eviction.frames.count);
+                    freed += plan.evictions.last().map_or(0, |eviction| eviction.subs.len() as u32);
                 }
             }
             EvictGoal::Range(_) | EvictGoal::Piece(_) | EvictGoal::All => {
@@ -129,7 +129,8 @@ impl SpanPlacement {
                 span: id,
                 range: span.range,
                 subs: span.subs,
-                frames: span.frames,
+                frames: Vec::from([span.frames]),
+                scattered: false,
             });
         }
     }

@@ -63,7 +63,7 @@ impl SpanPlacement {
 
     fn groups(&self, wants: &[Want]) -> Vec<Group> {
         let mut by_range: BTreeMap<RangeId, Group> = BTreeMap::new();
-        for Want { range, range_subs, subs } in wants {
+        for Want { range, range_subs, subs, scattered: _ } in wants {
             assert!(
                 subs.start < subs.end && subs.end <= *range_subs,
                 "want {subs:?} of a range of {range_subs}"

@@ -82,7 +82,9 @@ impl Rig {
         let next = &mut self.next[usize::from(timeline.0)];
         *next += 1;
         let signals = Ticket { timeline, value: *next };
-        self.device().submit(role, Submission { waits, commands, signals }).expect("submit");
+        self.device()
+            .submit(role, Submission { waits, foreign: Vec::new(), commands, signals })
+            .expect("submit");
         signals
     }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
-use vkhmm_port::HostMemory;
 use vkhmm_port::inject::{Injected, Trouble};
+use vkhmm_port::{Device, HostMemory};
 use vkhmm_vulkan::{Switches, VulkanDevice};
 
 /// Which fault engine answers CPU touches.
@@ -25,6 +25,15 @@ pub enum FaultEngine {
     Declared,
 }
 
+/// Which buffers ranges get for kernels to reach them through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlacementChoice {
+    /// A buffer over whatever neighbouring frames are free: every device can; addresses change when data comes and goes.
+    Span,
+    /// One sparse buffer per range, for its life, in which frames come and go: addresses never change, nothing fragments.
+    Sparse,
+}
+
 /// Settings of a [`Runtime`]. What the program names here stands; what it leaves open is taken from the environment, then from
 /// the machine. [`Doctor`] prints what came of it, and lists the variables.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +41,8 @@ pub struct Builder {
     limit: Option<u64>,
     kind: Option<MemoryKind>,
     engine: Option<FaultEngine>,
+    placement: Option<PlacementChoice>,
+    in_place_bytes: Option<u64>,
     device: Option<String>,
     strict_io: Option<bool>,
     validation: Option<bool>,
@@ -55,6 +66,24 @@ impl Builder {
     #[must_use]
     pub fn memory_kind(mut self, kind: MemoryKind) -> Self {
         self.kind = Some(kind);
+        self
+    }
+
+    /// Places ranges this way. Default: sparse where the device has sparse buffers, else spans; [`crate::Managed::placement`]
+    /// says what became of each. With sparse asked for, [`Builder::build`] fails where no range could be; a range that does not
+    /// fit what is left of the device's sparse address space is placed in spans, and says so.
+    #[must_use]
+    pub fn placement(mut self, choice: PlacementChoice) -> Self {
+        self.placement = Some(choice);
+        self
+    }
+
+    /// Arrays of at most this many bytes are used in place: kernels work on the host's own bytes, over the link, and nothing
+    /// moves. Where the device can import host memory for kernels; elsewhere they move like larger ones. Default: 65,536; zero
+    /// turns it off. On `UnifiedMemory` arrays of any size are used in place.
+    #[must_use]
+    pub fn in_place_bytes(mut self, bytes: u64) -> Self {
+        self.in_place_bytes = Some(bytes);
         self
     }
 
@@ -146,7 +175,12 @@ impl Builder {
         let probe = host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
         let device = Arc::new(VulkanDevice::open(device_config, Some(probe))?);
         host.punch(first).map_err(|e| Error::Memory(e.into()))?;
-        let config = self.engine_config()?;
+        let placement = self.placement_choice()?;
+        let profile = device.profile();
+        if placement == Some(PlacementChoice::Sparse) && profile.sparse.is_none() {
+            return Err(Error::NoSparse { why: profile.reasons[0].clone() });
+        }
+        let config = self.engine_config(placement)?;
         let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
             Some(path) => Some(Recorder::create(&path)?),
             None => None,
@@ -156,7 +190,8 @@ impl Builder {
         let threads = |source| Error::System { operation: "starting the runtime's threads", source };
         let source = opened.source.map(|source| Arc::new(Injected::new(source, trouble)));
         engine.start(source).map_err(threads)?;
-        let doctor = Doctor::new(device.report().clone(), opened.report, &config, engine.device_memory().0);
+        let limit = engine.device_memory().0;
+        let doctor = Doctor::new(device.report().clone(), opened.report, &config, limit, device.profile());
         Ok(Runtime::new(Inner::new(engine, doctor, record)))
     }
 
@@ -218,7 +253,15 @@ impl Builder {
         })
     }
 
-    fn engine_config(&self) -> Result<vkhmm_engine::Config> {
+    fn placement_choice(&self) -> Result<Option<PlacementChoice>> {
+        or_env(self.placement, "VKHMM_PLACEMENT", "span or sparse", |v| match v {
+            "span" => Some(PlacementChoice::Span),
+            "sparse" => Some(PlacementChoice::Sparse),
+            _ => None,
+        })
+    }
+
+    fn engine_config(&self, placement: Option<PlacementChoice>) -> Result<vkhmm_engine::Config> {
         let limit = or_env(self.limit, "VKHMM_MEMORY_LIMIT", SIZE, size)?;
         let block = Geometry::PRODUCTION.frame_bytes();
         if let Some(bytes) = limit.filter(|b| *b < block) {
@@ -234,6 +277,9 @@ impl Builder {
         Ok(vkhmm_engine::Config {
             device_memory_limit: limit,
             import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?.unwrap_or(available),
+            sparse: placement != Some(PlacementChoice::Span),
+            in_place_bytes: or_env(self.in_place_bytes, "VKHMM_IN_PLACE_BYTES", SIZE, size)?
+                .unwrap_or(default.in_place_bytes),
             strict_io: or_env(self.strict_io, "VKHMM_STRICT_IO", "0 or 1", flag)?
                 .unwrap_or(cfg!(debug_assertions)),
             watchdog: watchdog.map_or(default.watchdog, Duration::from_secs),

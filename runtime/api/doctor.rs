@@ -1,7 +1,9 @@
 //! What this machine gives vkhmm, in words.
 
 use std::fmt;
+use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_linux::EngineReport;
+use vkhmm_port::DeviceProfile;
 use vkhmm_vulkan::DeviceReport;
 
 /// Everything that was found and chosen. `Display` prints it for people.
@@ -14,6 +16,8 @@ pub struct Doctor {
     pub(crate) limit: u64,
     import_limit: u64,
     strict_io: bool,
+    placement: String,
+    in_place: String,
 }
 
 impl Doctor {
@@ -22,8 +26,31 @@ impl Doctor {
         host: EngineReport,
         config: &vkhmm_engine::Config,
         limit: u64,
+        profile: &DeviceProfile,
     ) -> Self {
-        Self { device, host, limit, import_limit: config.import_limit, strict_io: config.strict_io }
+        let [why_sparse, why_in_place] = &profile.reasons;
+        let placement = match (profile.sparse, config.sparse) {
+            (Some(sparse), true) => {
+                format!(
+                    "sparse, one buffer per array for life, {} of them: {why_sparse}",
+                    size(sparse.space_bytes)
+                )
+            }
+            (Some(_), false) => "spans, as asked for; the device has sparse buffers".into(),
+            (None, _) => format!("spans of neighbouring frames: {why_sparse}"),
+        };
+        let in_place = match (profile.in_place_bytes_max, profile.memory.kind, config.in_place_bytes) {
+            (None, ..) => format!("nothing: {why_in_place}"),
+            (Some(most), MemoryKind::UnifiedMemory, _) => {
+                format!("arrays of at most {}, nothing moves: {why_in_place}", size(most))
+            }
+            (Some(_), _, 0) => "nothing, as asked for; the device could".into(),
+            (Some(most), _, bytes) => {
+                format!("arrays of at most {}, they never migrate: {why_in_place}", size(bytes.min(most)))
+            }
+        };
+        let (import_limit, strict_io) = (config.import_limit, config.strict_io);
+        Self { device, host, limit, import_limit, strict_io, placement, in_place }
     }
 
     /// One line: what works, and what is missing for more.
@@ -44,11 +71,13 @@ impl Doctor {
 }
 
 /// The variables that fill what a program leaves open.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 17] = [
     ("VKHMM_DEVICE", "part of a device's name, or its number"),
     ("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared"),
     ("VKHMM_MEMORY_KIND", "device-private, device-bar, device-coherent or unified-memory"),
     ("VKHMM_MEMORY_LIMIT", "bytes of device memory, as 64MiB"),
+    ("VKHMM_PLACEMENT", "span or sparse"),
+    ("VKHMM_IN_PLACE_BYTES", "arrays up to this size are used in place, as 64KiB; 0: none"),
     ("VKHMM_TRANSFER", "import or staging"),
     ("VKHMM_IMPORT_LIMIT", "bytes of host memory that the device may pin"),
     ("VKHMM_RESERVE", "bytes of address space to reserve"),
@@ -62,6 +91,15 @@ const VARIABLES: [(&str, &str); 15] = [
     ("VKHMM_RECORD", "file for the launch trace"),
 ];
 
+/// Bytes in the largest unit that leaves a whole number.
+fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift) {
+        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 impl fmt::Display for Doctor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes >> 20;
@@ -73,6 +111,8 @@ impl fmt::Display for Doctor {
             mib(self.limit),
             mib(self.import_limit)
         )?;
+        writeln!(f, "  placement  {}", self.placement)?;
+        writeln!(f, "  in place   {}", self.in_place)?;
         writeln!(f, "\nHost")?;
         writeln!(f, "{}", self.host)?;
         writeln!(f, "  map granule 4 KiB; strict I/O {}", if self.strict_io { "on" } else { "off" })?;

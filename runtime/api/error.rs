@@ -29,6 +29,14 @@ pub enum Error {
         /// What it may be.
         allowed: String,
     },
+    /// Sparse buffers were asked for, and the device has none that can be used.
+    #[error(
+        "sparse buffers were asked for (placement, VKHMM_PLACEMENT) and cannot be had: {why}; ask for span, or leave it open"
+    )]
+    NoSparse {
+        /// What stands against them.
+        why: String,
+    },
     /// The system has no thread, or no file for the launch trace.
     #[error("{operation}: {source}")]
     System {

@@ -19,7 +19,7 @@ mod view;
 mod windows;
 
 pub use access::{Access, Argument, Arguments, Collected};
-pub use builder::{Builder, FaultEngine};
+pub use builder::{Builder, FaultEngine, PlacementChoice};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};
 pub use guard::{HostGuard, HostGuardMut};
@@ -27,12 +27,12 @@ pub use kernel::{Kernel, KernelBuilder};
 pub use launch::{Grid, Launch};
 pub use managed::Managed;
 pub use runtime::Runtime;
-pub use view::{Slice, SliceMut};
+pub use view::{Placement, Slice, SliceMut};
 pub use windows::Windows;
 
 pub use bytemuck::Pod;
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
-pub use vkhmm_engine::{AccessKind, Residency, Stats, TraceCause, TraceEvent, Waits};
+pub use vkhmm_engine::{AccessKind, PlacementKind, Residency, Stats, TraceCause, TraceEvent, Waits};
 pub use vkhmm_port::DeviceError;
 pub use vkhmm_port::host::Errno;
 pub use vkhmm_port::inject::{FaultTrouble, HostCall, HostFailure, HostSwitches};

@@ -6,7 +6,7 @@ use crate::guard::{HostGuard, HostGuardMut};
 use crate::launch::Launch;
 use crate::ports::Range;
 use crate::runtime::{Inner, Owned};
-use crate::view::{PAGE_BYTES, Part, Slice, SliceMut, exclusive_methods, gcd, shared_methods};
+use crate::view::{PAGE_BYTES, Part, Placement, Slice, SliceMut, exclusive_methods, gcd, shared_methods};
 use crate::{AccessKind, Residency, Result};
 use bytemuck::Pod;
 use std::fs::File;

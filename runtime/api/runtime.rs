@@ -53,6 +53,9 @@ pub struct Runtime {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// How the engine makes a range of so many bytes with a label.
+type Make = fn(&Engine, u64, &str) -> Result<Arc<Range>, MemoryError>;
+
 impl Runtime {
     pub(crate) fn new(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
@@ -79,6 +82,31 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::alloc`].
     pub fn alloc_named<T: Pod>(&self, count: usize, label: &str) -> Result<Managed<T>> {
+        self.allocate(count, label, Engine::alloc)
+    }
+
+    /// Like [`Runtime::alloc`], for memory whose device address never changes while it lives: whatever is evicted and comes
+    /// back, a kernel finds it at the address that it had in its first launch, and descriptors can be written once. So it is
+    /// [`crate::PlacementKind::Sparse`] or [`crate::PlacementKind::InPlace`].
+    ///
+    /// # Errors
+    /// As [`Runtime::alloc`]; `NotStable`, with what stands against it: the device has no sparse buffers that can be used, spans
+    /// were asked for, or the device's sparse address space is used up.
+    #[track_caller]
+    pub fn alloc_stable<T: Pod>(&self, count: usize) -> Result<Managed<T>> {
+        let place = Location::caller();
+        self.alloc_stable_named(count, &format!("{}:{}", place.file(), place.line()))
+    }
+
+    /// Like [`Runtime::alloc_stable`], with a label for reports and errors.
+    ///
+    /// # Errors
+    /// As [`Runtime::alloc_stable`].
+    pub fn alloc_stable_named<T: Pod>(&self, count: usize, label: &str) -> Result<Managed<T>> {
+        self.allocate(count, label, Engine::alloc_stable)
+    }
+
+    fn allocate<T: Pod>(&self, count: usize, label: &str, make: Make) -> Result<Managed<T>> {
         let limit = self.inner.engine.host().profile().reservation_bytes;
         let (size, align) = (size_of::<T>(), align_of::<T>());
         let layout = || Error::Layout { count, size, align, limit };
@@ -86,7 +114,7 @@ impl Runtime {
         if align > 2 << 20 || bytes as u64 > limit {
             return Err(layout());
         }
-        let range = if bytes == 0 { None } else { Some(self.inner.engine.alloc(bytes as u64, label)?) };
+        let range = if bytes == 0 { None } else { Some(make(&self.inner.engine, bytes as u64, label)?) };
         Ok(Managed::new(Arc::clone(&self.inner), range, count))
     }
 

@@ -7,8 +7,9 @@ use crate::guard::{HostGuard, HostGuardMut};
 use crate::launch::Launch;
 use crate::ports::Range;
 use crate::runtime::{Inner, slice_failed};
-use crate::{AccessKind, Residency, Result};
+use crate::{AccessKind, PlacementKind, Residency, Result};
 use bytemuck::Pod;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::marker::PhantomData;
@@ -18,6 +19,26 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use vkhmm_core::units::ByteRange;
 use vkhmm_engine::GuardKind;
+
+/// How kernels reach an allocation: [`crate::Managed::placement`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// By what means; [`PlacementKind::Sparse`] and [`PlacementKind::InPlace`] keep one device address for life.
+    pub kind: PlacementKind,
+    /// Why so, for people.
+    pub why: Arc<str>,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            PlacementKind::Span => "in spans of frames",
+            PlacementKind::Sparse => "in a sparse buffer for life",
+            PlacementKind::InPlace => "in place",
+        };
+        write!(f, "{kind}: {}", self.why)
+    }
+}
 
 /// Elements `start..start + len` of an allocation, without a borrow: every use is behind a type that has one.
 pub(crate) struct Part<T> {
@@ -106,6 +127,15 @@ impl<T: Pod> Part<T> {
         }
         // SAFETY: as `slice`; the caller's borrow is exclusive, and no page is in two exclusive views (`split_at_mut`).
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn placement(&self) -> Placement {
+        let (kind, why) = match &self.range {
+            Some(range) if self.inner.owned() => range.placement(),
+            Some(_) => (PlacementKind::Span, "a forked child runs nothing".into()),
+            None => (PlacementKind::InPlace, "it has no bytes".into()),
+        };
+        Placement { kind, why }
     }
 
     pub(crate) fn access<'a>(&self, kind: AccessKind) -> Access<'a> {
@@ -216,6 +246,12 @@ macro_rules! shared_methods {
                 Some(range) => Ok(self.part.inner.engine.residency(range, self.part.bytes())?),
                 None => Ok(Vec::new()),
             }
+        }
+
+        /// How kernels reach the allocation, and why so. Fixed when it is made, but for one that was to be used in place and whose
+        /// import the driver or the import limit refuses at first use: it moves from then on. Asks nothing of the device.
+        pub fn placement(&self) -> Placement {
+            self.part.placement()
         }
 
         /// An access without a borrow, for the C ABI and tests. Bounds are elements.

@@ -31,6 +31,7 @@ mod memory;
 mod op;
 mod range;
 mod report;
+mod stable;
 mod stats;
 mod submit;
 mod trace;

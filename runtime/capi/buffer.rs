@@ -9,7 +9,7 @@ use crate::runtime::{Runtime, vkhmm_runtime};
 use std::ffi::{c_char, c_void};
 use std::ops::Range;
 use std::sync::Arc;
-use vkhmm::{Location, Managed};
+use vkhmm::{Location, Managed, PlacementKind};
 
 pub(crate) struct Buffer(pub(crate) Managed<u8>);
 
@@ -105,14 +105,46 @@ pub unsafe extern "C" fn vkhmm_alloc(
     label: *const c_char,
     buffer: *mut vkhmm_buffer,
 ) -> vkhmm_result {
+    // SAFETY: the contract is the caller's.
+    unsafe { allocate(runtime, bytes, label, buffer, vkhmm::Runtime::alloc_named::<u8>) }
+}
+
+/// # Safety
+/// As [`Out::new`] and [`input::text`].
+unsafe fn allocate(
+    runtime: vkhmm_runtime,
+    bytes: u64,
+    label: *const c_char,
+    buffer: *mut vkhmm_buffer,
+    make: fn(&vkhmm::Runtime, usize, &str) -> vkhmm::Result<Managed<u8>>,
+) -> vkhmm_result {
     call(|| {
-        // SAFETY: the caller vouches for the pointers.
+        // SAFETY: the contract is the caller's.
         let (out, label) = unsafe { (Out::new(buffer, "buffer")?, input::text(label, "label")?) };
         let (rt, owner) = handles::get::<Runtime>(runtime.id)?;
-        let memory = rt.0.alloc_named::<u8>(bytes as usize, label.as_deref().unwrap_or("(no label)"))?;
+        let memory = make(&rt.0, bytes as usize, label.as_deref().unwrap_or("(no label)"))?;
         out.set(vkhmm_buffer { id: handles::insert(owner, Buffer(memory))? });
         Ok(VKHMM_OK)
     })
+}
+
+/// As vkhmm_alloc, for memory whose device address never changes while it lives: whatever is evicted and comes back, a kernel finds it
+/// where it was, and descriptors can be written once.
+///
+/// # Errors
+/// NOT_STABLE, with what stands against it; otherwise as vkhmm_alloc.
+///
+/// # Safety
+/// Pointers as the head of vkhmm.h says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vkhmm_alloc_stable(
+    runtime: vkhmm_runtime,
+    bytes: u64,
+    label: *const c_char,
+    buffer: *mut vkhmm_buffer,
+) -> vkhmm_result {
+    // SAFETY: the contract is the caller's.
+    unsafe { allocate(runtime, bytes, label, buffer, vkhmm::Runtime::alloc_stable_named::<u8>) }
 }
 
 /// Frees a buffer: its handle is stale and its pointer must not be used from now on. Never waits: what launches, the device or an open
@@ -187,6 +219,48 @@ pub unsafe extern "C" fn vkhmm_buffer_label(
         // SAFETY: the caller vouches for the pointers.
         let out = unsafe { OutText::new(text, capacity, needed)? };
         out.set(find(buffer)?.0.0.label())
+    })
+}
+
+/// How kernels reach a buffer.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum vkhmm_placement_kind {
+    /// In spans of neighbouring frames: its device address changes when data comes and goes.
+    VKHMM_PLACEMENT_SPAN = 1,
+    /// In a sparse buffer for life: its device address never changes.
+    VKHMM_PLACEMENT_SPARSE = 2,
+    /// In place, on the host's own bytes: nothing moves, its device address never changes.
+    VKHMM_PLACEMENT_IN_PLACE = 3,
+}
+
+/// How kernels reach the buffer (`kind` may be NULL), and why so, as a text.
+///
+/// # Errors
+/// Of texts, of handles, FORKED.
+///
+/// # Safety
+/// Pointers as the head of vkhmm.h says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vkhmm_buffer_placement(
+    buffer: vkhmm_buffer,
+    kind: *mut vkhmm_placement_kind,
+    text: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+) -> vkhmm_result {
+    call(|| {
+        // SAFETY: the caller vouches for the pointers.
+        let (kind, out) = unsafe { (Out::optional(kind, "kind")?, OutText::new(text, capacity, needed)?) };
+        let placement = find(buffer)?.0.0.placement();
+        if let Some(kind) = kind {
+            kind.set(match placement.kind {
+                PlacementKind::Span => vkhmm_placement_kind::VKHMM_PLACEMENT_SPAN,
+                PlacementKind::Sparse => vkhmm_placement_kind::VKHMM_PLACEMENT_SPARSE,
+                PlacementKind::InPlace => vkhmm_placement_kind::VKHMM_PLACEMENT_IN_PLACE,
+            });
+        }
+        out.set(&placement.why)
     })
 }
 

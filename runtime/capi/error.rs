@@ -74,6 +74,14 @@ pub enum vkhmm_result {
     VKHMM_ERROR_PAGEMAP = -27,
     /// The driver or the system refused.
     VKHMM_ERROR_REFUSED = -28,
+    /// The buffer cannot keep its device address.
+    VKHMM_ERROR_NOT_STABLE = -29,
+    /// The pages are acquired by the application, whose queues may be using them.
+    VKHMM_ERROR_ACQUIRED = -30,
+    /// It would have to wait for the device, and never does: ask again later.
+    VKHMM_ERROR_BUSY = -31,
+    /// The process is ending.
+    VKHMM_ERROR_ENDING = -32,
 }
 use vkhmm_result::*;
 
@@ -110,7 +118,7 @@ impl From<Error> for Failure {
             Error::Kernel(KernelError::Unsupported { .. }) => VKHMM_ERROR_UNSUPPORTED,
             Error::Kernel(KernelError::Device(_)) => VKHMM_ERROR_REFUSED,
             Error::Kernel(_) => VKHMM_ERROR_KERNEL,
-            Error::Setting { .. } => VKHMM_ERROR_SETTING,
+            Error::Setting { .. } | Error::NoSparse { .. } => VKHMM_ERROR_SETTING,
             Error::System { .. } => VKHMM_ERROR_SYSTEM,
             Error::Layout { .. } => VKHMM_ERROR_OUT_OF_ADDRESS_SPACE,
             Error::WritesReadOnlyArgument { .. } => VKHMM_ERROR_WRITES_READ_ONLY_ARGUMENT,
@@ -138,6 +146,9 @@ fn memory_code(error: &MemoryError) -> vkhmm_result {
         MemoryError::DeviceLost { .. } => VKHMM_ERROR_DEVICE_LOST,
         MemoryError::Lost { .. } => VKHMM_ERROR_LOST,
         MemoryError::WorkingSetTooLarge { .. } => VKHMM_ERROR_WORKING_SET_TOO_LARGE,
+        MemoryError::NotStable { .. } => VKHMM_ERROR_NOT_STABLE,
+        MemoryError::Acquired { .. } => VKHMM_ERROR_ACQUIRED,
+        MemoryError::Busy { .. } => VKHMM_ERROR_BUSY,
         MemoryError::Guarded { .. } => VKHMM_ERROR_GUARDED,
         MemoryError::OutOfHostMemory { .. } => VKHMM_ERROR_OUT_OF_HOST_MEMORY,
         MemoryError::OutOfAddressSpace { .. } => VKHMM_ERROR_OUT_OF_ADDRESS_SPACE,
@@ -213,7 +224,8 @@ names!(VKHMM_OK VKHMM_TIMEOUT VKHMM_INCOMPLETE VKHMM_NONE VKHMM_ERROR_INTERNAL V
     VKHMM_ERROR_OUT_OF_DEVICE_MEMORY VKHMM_ERROR_OUT_OF_ADDRESS_SPACE VKHMM_ERROR_OUT_OF_RANGE VKHMM_ERROR_NO_DEVICE
     VKHMM_ERROR_NO_HOST VKHMM_ERROR_KERNEL VKHMM_ERROR_UNSUPPORTED VKHMM_ERROR_SETTING VKHMM_ERROR_SYSTEM
     VKHMM_ERROR_WRITES_READ_ONLY_ARGUMENT VKHMM_ERROR_ARGUMENTS VKHMM_ERROR_GRID_TOO_LARGE VKHMM_ERROR_BINDING_TOO_LARGE
-    VKHMM_ERROR_MISALIGNED VKHMM_ERROR_WORDS VKHMM_ERROR_PAGEMAP VKHMM_ERROR_REFUSED);
+    VKHMM_ERROR_MISALIGNED VKHMM_ERROR_WORDS VKHMM_ERROR_PAGEMAP VKHMM_ERROR_REFUSED VKHMM_ERROR_NOT_STABLE
+    VKHMM_ERROR_ACQUIRED VKHMM_ERROR_BUSY VKHMM_ERROR_ENDING);
 
 /// The name of a result code, such as "VKHMM_ERROR_LOST"; "unknown" for any other number. Never NULL, valid for ever.
 #[unsafe(no_mangle)]
@@ -246,7 +258,7 @@ mod tests {
         for code in -40..10 {
             // SAFETY: the names are static and NUL-terminated.
             let name = unsafe { CStr::from_ptr(vkhmm_result_name(code)) }.to_str().expect("UTF-8");
-            assert_eq!(name != "unknown", (VKHMM_ERROR_REFUSED as i32..=VKHMM_NONE as i32).contains(&code));
+            assert_eq!(name != "unknown", (VKHMM_ERROR_ENDING as i32..=VKHMM_NONE as i32).contains(&code));
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{Failure, call, vkhmm_result};
 use crate::handles::{self, Kind};
 use crate::input::{self, Options, Out};
 use std::ffi::c_char;
-use vkhmm::{Builder, Failure as Injected, FaultEngine, MemoryKind, Switches};
+use vkhmm::{Builder, Failure as Injected, FaultEngine, MemoryKind, PlacementChoice, Switches};
 
 pub(crate) struct Runtime(pub(crate) vkhmm::Runtime);
 
@@ -51,6 +51,13 @@ pub const VKHMM_MEMORY_KIND_DEVICE_COHERENT: u32 = 3;
 /// The device's heap is the host's.
 pub const VKHMM_MEMORY_KIND_UNIFIED: u32 = 4;
 
+/// Which buffers kernels reach memory through; zero leaves it open.
+pub type vkhmm_placement_choice = u32;
+/// A buffer over whatever neighbouring frames are free; addresses change when data comes and goes.
+pub const VKHMM_PLACEMENT_CHOICE_SPAN: u32 = 1;
+/// One sparse buffer for life; addresses never change.
+pub const VKHMM_PLACEMENT_CHOICE_SPARSE: u32 = 2;
+
 /// Which failure a test injects; zero is none.
 pub type vkhmm_failure = u32;
 /// No device memory.
@@ -82,6 +89,12 @@ pub struct vkhmm_runtime_options {
     pub fault_engine: vkhmm_fault_engine,
     /// The one to use instead of the best; software devices can play each.
     pub memory_kind: vkhmm_memory_kind,
+    /// How buffers are placed. Default: sparse where the device has sparse buffers, else spans. Sparse fails where it cannot be.
+    pub placement: vkhmm_placement_choice,
+    /// Whether small buffers are used in place: VKHMM_ON for those of at most in_place_bytes, VKHMM_OFF for none. Default: up to 64 KiB.
+    pub in_place: vkhmm_switch,
+    /// See in_place.
+    pub in_place_bytes: u64,
     /// Whether launches revoke also what would have stayed shared, so that a system call without a host guard fails on the first run
     /// and not on the rare one. Default: off, unless the library is a debug build.
     pub strict_io: vkhmm_switch,
@@ -205,6 +218,19 @@ pub(crate) unsafe fn builder(o: &vkhmm_runtime_options) -> Result<Builder, Failu
             Failure::argument(format!("memory_kind is {}: pass a VKHMM_MEMORY_KIND_ value", o.memory_kind))
         };
         b = b.memory_kind(MemoryKind::from_code(o.memory_kind).ok_or_else(wrong)?);
+    }
+    b = match o.placement {
+        0 => b,
+        VKHMM_PLACEMENT_CHOICE_SPAN => b.placement(PlacementChoice::Span),
+        VKHMM_PLACEMENT_CHOICE_SPARSE => b.placement(PlacementChoice::Sparse),
+        other => {
+            return Err(Failure::argument(format!(
+                "placement is {other}: pass a VKHMM_PLACEMENT_CHOICE_ value"
+            )));
+        }
+    };
+    if let Some(on) = switch(o.in_place, "in_place")? {
+        b = b.in_place_bytes(if on { o.in_place_bytes } else { 0 });
     }
     if let Some(on) = switch(o.strict_io, "strict_io")? {
         b = b.strict_io(on);

@@ -207,6 +207,32 @@ static void fill_and_copy(void)
     close_runtime(rt);
 }
 
+static void placements_are_said_and_stable_ones_are_stable(void)
+{
+    vkhmm_runtime_options o = options();
+    vkhmm_runtime rt;
+    vkhmm_placement_kind kind;
+    vkhmm_buffer x;
+    char why[500];
+    o.placement = VKHMM_PLACEMENT_CHOICE_SPAN;
+    o.in_place = VKHMM_OFF;
+    OK(vkhmm_runtime_create(&o, &rt));
+    OK(vkhmm_buffer_placement(alloc_bytes(rt, PAGE, "x"), &kind, why, sizeof why, NULL));
+    CHECK(kind == VKHMM_PLACEMENT_SPAN && why[0]);
+    ANSWERS(VKHMM_ERROR_NOT_STABLE, vkhmm_alloc_stable(rt, PAGE, "x", &x));
+    SAYS("cannot keep its device address");
+    OK(vkhmm_runtime_destroy(rt));
+    /* Where the device can, a small one is: in place, or sparse. */
+    OK(vkhmm_runtime_create(NULL, &rt));
+    vkhmm_result answer = vkhmm_alloc_stable(rt, PAGE, "x", &x);
+    CHECK(answer == VKHMM_OK || answer == VKHMM_ERROR_NOT_STABLE);
+    if (answer == VKHMM_OK) {
+        OK(vkhmm_buffer_placement(x, &kind, why, sizeof why, NULL));
+        CHECK(kind != VKHMM_PLACEMENT_SPAN);
+    }
+    OK(vkhmm_runtime_destroy(rt));
+}
+
 static void kernels_are_built_as_asked(void)
 {
     vkhmm_runtime rt = open_runtime();
@@ -351,6 +377,7 @@ const struct test CALLS[] = {
     {"guards_make_system_calls_work", guards_make_system_calls_work},
     {"memory_freed_in_a_guard_stays_until_its_end", memory_freed_in_a_guard_stays_until_its_end},
     {"fill_and_copy", fill_and_copy},
+    {"placements_are_said_and_stable_ones_are_stable", placements_are_said_and_stable_ones_are_stable},
     {"kernels_are_built_as_asked", kernels_are_built_as_asked},
     {"device_memory_is_limited_and_trimmed", device_memory_is_limited_and_trimmed},
     {"the_runtime_explains_itself", the_runtime_explains_itself},

@@ -13,6 +13,7 @@ static void every_buffer_call(vkhmm_buffer b, vkhmm_kernel k, vkhmm_result code)
     ANSWERS(code, vkhmm_buffer_pointer(b, &pointer));
     ANSWERS(code, vkhmm_buffer_size(b, &bytes));
     ANSWERS(code, vkhmm_buffer_label(b, text, sizeof text, NULL));
+    ANSWERS(code, vkhmm_buffer_placement(b, NULL, text, sizeof text, NULL));
     ANSWERS(code, vkhmm_buffer_check(b, 0, 1));
     ANSWERS(code, vkhmm_prefetch_to_device(b, 0, 1, NULL));
     ANSWERS(code, vkhmm_prefetch_to_host(b, 0, 1, NULL));
@@ -75,6 +76,7 @@ static void every_runtime_call(vkhmm_runtime rt, vkhmm_result code)
     ANSWERS(code, vkhmm_runtime_page_flags(rt, &rt, NULL, NULL));
     ANSWERS(code, vkhmm_runtime_is_addressable(rt, &rt, &yes));
     ANSWERS(code, vkhmm_alloc(rt, 1, NULL, &b));
+    ANSWERS(code, vkhmm_alloc_stable(rt, 1, NULL, &b));
     ANSWERS(code, vkhmm_kernel_create(rt, "1234", 4, NULL, &k));
     ANSWERS(code, vkhmm_runtime_destroy(rt));
 }
@@ -175,6 +177,7 @@ static void pointers(void)
     SAYS("UTF-8");
     ANSWERS(wrong, vkhmm_buffer_pointer(x, NULL));
     ANSWERS(wrong, vkhmm_buffer_size(x, NULL));
+    ANSWERS(wrong, vkhmm_buffer_placement(x, NULL, NULL, 0, NULL));
     ANSWERS(wrong, vkhmm_buffer_label(x, NULL, 0, NULL));
     ANSWERS(wrong, vkhmm_buffer_label(x, NULL, 8, NULL));
     ANSWERS(wrong, vkhmm_buffer_residency(x, 0, 1, NULL, 8, NULL));
@@ -234,6 +237,8 @@ static void option_values(void)
     o = options(), o.strict_io = 3;
     ANSWERS(wrong, vkhmm_runtime_create(&o, &rt));
     SAYS("strict_io is 3");
+    o = options(), o.placement = 3;
+    ANSWERS(wrong, vkhmm_runtime_create(&o, &rt));
     o = options(), o.test_failure = 4;
     ANSWERS(wrong, vkhmm_runtime_create(&o, &rt));
     o = options(), o.device_memory_limit = 1;

@@ -27,6 +27,7 @@ vkhmm_runtime open_runtime(void)
     vkhmm_runtime rt;
     o.device_memory_limit = 16 << 20;
     o.validation = VKHMM_ON;
+    o.in_place = VKHMM_OFF; /* small buffers move as large ones do */
     OK(vkhmm_runtime_create(&o, &rt));
     return rt;
 }

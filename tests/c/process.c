@@ -143,6 +143,7 @@ static void a_lost_device_is_named(void)
     uint64_t calls = 0;
     /* How many calls it takes to run a kernel; then as often as it takes until the device is lost some time after that. */
     for (int round = 0; round < 2; round++) {
+        o.in_place = VKHMM_OFF;
         o.test_lose_at_call = round ? 2 * calls : 0;
         OK(vkhmm_runtime_create(&o, &rt));
         vkhmm_buffer x = alloc_bytes(rt, 4 * PAGE, "x"), y = alloc_bytes(rt, PAGE, "y");

@@ -70,6 +70,12 @@
 /// The device's heap is the host's.
 #define VKHMM_MEMORY_KIND_UNIFIED 4
 
+/// A buffer over whatever neighbouring frames are free; addresses change when data comes and goes.
+#define VKHMM_PLACEMENT_CHOICE_SPAN 1
+
+/// One sparse buffer for life; addresses never change.
+#define VKHMM_PLACEMENT_CHOICE_SPARSE 2
+
 /// No device memory.
 #define VKHMM_FAILURE_OUT_OF_DEVICE_MEMORY 1
 
@@ -204,12 +210,41 @@ enum vkhmm_result
     VKHMM_ERROR_PAGEMAP = -27,
     /// The driver or the system refused.
     VKHMM_ERROR_REFUSED = -28,
+    /// The buffer cannot keep its device address.
+    VKHMM_ERROR_NOT_STABLE = -29,
+    /// The pages are acquired by the application, whose queues may be using them.
+    VKHMM_ERROR_ACQUIRED = -30,
+    /// It would have to wait for the device, and never does: ask again later.
+    VKHMM_ERROR_BUSY = -31,
+    /// The process is ending.
+    VKHMM_ERROR_ENDING = -32,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
 typedef enum vkhmm_result vkhmm_result;
 #else
 typedef int32_t vkhmm_result;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// How kernels reach a buffer.
+enum vkhmm_placement_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// In spans of neighbouring frames: its device address changes when data comes and goes.
+    VKHMM_PLACEMENT_SPAN = 1,
+    /// In a sparse buffer for life: its device address never changes.
+    VKHMM_PLACEMENT_SPARSE = 2,
+    /// In place, on the host's own bytes: nothing moves, its device address never changes.
+    VKHMM_PLACEMENT_IN_PLACE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum vkhmm_placement_kind vkhmm_placement_kind;
+#else
+typedef uint32_t vkhmm_placement_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -251,6 +286,9 @@ typedef uint32_t vkhmm_fault_engine;
 /// Which kind of device memory; zero leaves it open.
 typedef uint32_t vkhmm_memory_kind;
 
+/// Which buffers kernels reach memory through; zero leaves it open.
+typedef uint32_t vkhmm_placement_choice;
+
 /// A yes or no that may be left open: VKHMM_DEFAULT, VKHMM_OFF or VKHMM_ON.
 typedef uint32_t vkhmm_switch;
 
@@ -277,6 +315,12 @@ typedef struct vkhmm_runtime_options {
     vkhmm_fault_engine fault_engine;
     /// The one to use instead of the best; software devices can play each.
     vkhmm_memory_kind memory_kind;
+    /// How buffers are placed. Default: sparse where the device has sparse buffers, else spans. Sparse fails where it cannot be.
+    vkhmm_placement_choice placement;
+    /// Whether small buffers are used in place: VKHMM_ON for those of at most in_place_bytes, VKHMM_OFF for none. Default: up to 64 KiB.
+    vkhmm_switch in_place;
+    /// See in_place.
+    uint64_t in_place_bytes;
     /// Whether launches revoke also what would have stayed shared, so that a system call without a host guard fails on the first run
     /// and not on the rare one. Default: off, unless the library is a debug build.
     vkhmm_switch strict_io;
@@ -573,6 +617,15 @@ vkhmm_result vkhmm_alloc(struct vkhmm_runtime runtime,
                          const char *label,
                          struct vkhmm_buffer *buffer);
 
+/// As vkhmm_alloc, for memory whose device address never changes while it lives: whatever is evicted and comes back, a kernel finds it
+/// where it was, and descriptors can be written once.
+///
+/// Errors: NOT_STABLE, with what stands against it; otherwise as vkhmm_alloc.
+vkhmm_result vkhmm_alloc_stable(struct vkhmm_runtime runtime,
+                                uint64_t bytes,
+                                const char *label,
+                                struct vkhmm_buffer *buffer);
+
 /// Frees a buffer: its handle is stale and its pointer must not be used from now on. Never waits: what launches, the device or an open
 /// guard still use is reclaimed after its last use, and the address is not given out before. In a forked child it does nothing.
 ///
@@ -597,6 +650,15 @@ vkhmm_result vkhmm_buffer_size(struct vkhmm_buffer buffer, uint64_t *bytes);
 ///
 /// Errors: Of texts, of handles, FORKED.
 vkhmm_result vkhmm_buffer_label(struct vkhmm_buffer buffer, char *text, size_t capacity, size_t *needed);
+
+/// How kernels reach the buffer (`kind` may be NULL), and why so, as a text.
+///
+/// Errors: Of texts, of handles, FORKED.
+vkhmm_result vkhmm_buffer_placement(struct vkhmm_buffer buffer,
+                                    vkhmm_placement_kind *kind,
+                                    char *text,
+                                    size_t capacity,
+                                    size_t *needed);
 
 /// Whether any of these bytes were lost with the device: VKHMM_OK if not.
 ///

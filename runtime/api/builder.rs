@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::ports::Engine;
 use crate::record::Recorder;
 use crate::runtime::{Inner, Runtime};
+use crate::vulkan::check_queues;
 use crate::{Doctor, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
 use vkhmm_port::inject::{Injected, Trouble};
 use vkhmm_port::{Device, HostMemory};
-use vkhmm_vulkan::{Switches, VulkanDevice};
+use vkhmm_vulkan::{Parts, Switches, VulkanDevice};
 
 /// Which fault engine answers CPU touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +165,15 @@ impl Builder {
     /// # Errors
     /// A setting that cannot be, no usable device or fault engine; each says what would help.
     pub fn build(self) -> Result<Runtime> {
+        self.open(None)
+    }
+
+    /// Builds on an application's device, if there is one: then its contract holds ([`Builder::from_vulkan`]).
+    pub(crate) fn open(mut self, parts: Option<Parts>) -> Result<Runtime> {
+        if let Some(parts) = &parts {
+            self.check_own_device()?;
+            self.limit = self.limit.or(parts.limit_bytes);
+        }
         let host_config = self.host_config()?;
         let opened = vkhmm_linux::open(&host_config)?;
         let device_config = self.device_config()?;
@@ -173,14 +183,20 @@ impl Builder {
         let host = Arc::new(Injected::new(opened.host, trouble.clone()));
         host.populate(first).map_err(|e| Error::Memory(e.into()))?;
         let probe = host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
-        let device = Arc::new(VulkanDevice::open(device_config, Some(probe))?);
-        host.punch(first).map_err(|e| Error::Memory(e.into()))?;
         let placement = self.placement_choice()?;
+        let config = self.engine_config(placement)?;
+        let device = match parts {
+            None => VulkanDevice::open(device_config, Some(probe))?,
+            // SAFETY: only `from_vulkan` brings parts, and its caller promises their contract.
+            Some(parts) => unsafe { VulkanDevice::from_parts(parts, device_config, Some(probe))? },
+        };
+        check_queues(&device, host.profile())?;
+        let device = Arc::new(device);
+        host.punch(first).map_err(|e| Error::Memory(e.into()))?;
         let profile = device.profile();
         if placement == Some(PlacementChoice::Sparse) && profile.sparse.is_none() {
             return Err(Error::NoSparse { why: profile.reasons[0].clone() });
         }
-        let config = self.engine_config(placement)?;
         let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
             Some(path) => Some(Recorder::create(&path)?),
             None => None,
@@ -193,6 +209,20 @@ impl Builder {
         let limit = engine.device_memory().0;
         let doctor = Doctor::new(device.report().clone(), opened.report, &config, limit, device.profile());
         Ok(Runtime::new(Inner::new(engine, doctor, record)))
+    }
+
+    /// What cannot be chosen of a device that is there.
+    fn check_own_device(&self) -> Result<()> {
+        let no = |setting, have: &str, allowed: &str| {
+            Err(Error::Setting { setting, have: have.into(), allowed: allowed.into() })
+        };
+        if let Some(device) = &self.device {
+            return no("device", device, "the application chose its device already: leave this to it");
+        }
+        if self.validation == Some(true) {
+            return no("validation", "true", "the application makes the instance: turn the layer on there");
+        }
+        Ok(())
     }
 
     fn host_config(&self) -> Result<vkhmm_linux::Config> {

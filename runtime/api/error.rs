@@ -13,6 +13,15 @@ pub enum Error {
     /// No usable Vulkan device.
     #[error(transparent)]
     Device(#[from] vkhmm_vulkan::OpenError),
+    /// The application shares its only queue, and CPU touches of this kind of memory would have to use it: a thread that holds the
+    /// queue's lock and touches managed memory would wait for itself.
+    #[error(
+        "the application's device has no queue of vkhmm's own, and touches of {kind:?} memory need one: give a queue without a lock that          runs kernels, or choose MemoryKind::DeviceCoherent or UnifiedMemory, or FaultEngine::Declared"
+    )]
+    SharedQueue {
+        /// The kind of memory.
+        kind: vkhmm_core::pagemap::MemoryKind,
+    },
     /// No usable host memory or fault engine.
     #[error(transparent)]
     Host(#[from] vkhmm_linux::OpenError),

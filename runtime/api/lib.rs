@@ -5,6 +5,7 @@
 
 mod access;
 mod builder;
+mod close;
 mod doctor;
 mod error;
 mod guard;
@@ -16,10 +17,12 @@ mod record;
 mod runtime;
 mod shipped;
 mod view;
+pub mod vulkan;
 mod windows;
 
 pub use access::{Access, Argument, Arguments, Collected};
 pub use builder::{Builder, FaultEngine, PlacementChoice};
+pub use close::{CloseError, Closing};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};
 pub use guard::{HostGuard, HostGuardMut};

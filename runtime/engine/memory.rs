@@ -114,6 +114,11 @@ impl<P: Ports> Engine<P> {
         (within < range.bytes).then_some((range, within))
     }
 
+    /// The labels of all ranges that are not dropped, in no order.
+    pub fn labels(&self) -> Vec<Arc<str>> {
+        self.space.lock().labels()
+    }
+
     pub(crate) fn check_interval(&self, range: &RangeCell<P>, bytes: ByteRange) -> Result<(), EngineError> {
         if bytes.start > bytes.end || bytes.end > range.bytes {
             return Err(EngineError::OutOfRange {

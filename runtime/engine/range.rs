@@ -300,6 +300,12 @@ impl<P: Ports> Space<P> {
         }
     }
 
+    /// The labels of the ranges that somebody owns, in no order.
+    pub(crate) fn labels(&self) -> Vec<Arc<str>> {
+        let ranges = self.slots.iter().filter_map(|slot| slot.range.as_ref());
+        ranges.filter(|range| !range.is_dead()).map(|range| Arc::clone(&range.label)).collect()
+    }
+
     /// The first run of `count` free blocks, taken; and a slot for its range.
     pub(crate) fn reserve(&mut self, count: u32) -> Option<(BlockIndex, RangeId)> {
         let (first, len) = self.free.iter().find(|(_, len)| **len >= count).map(|(f, l)| (*f, *l))?;

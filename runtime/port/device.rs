@@ -107,6 +107,9 @@ pub struct DeviceProfile {
     pub in_place_bytes_max: Option<u64>,
     /// Why `sparse` or `in_place_bytes_max` is what it is, for people: one sentence each.
     pub reasons: [String; 2],
+    /// Some queue is the application's too: every submission takes the application's lock, which a thread may hold while it waits for
+    /// a CPU touch. So nothing that serves a touch submits.
+    pub queue_is_shared: bool,
     /// Most regions of one copy command.
     pub regions_max: u32,
     /// Copies up to this many bytes ride in front of their kernel.

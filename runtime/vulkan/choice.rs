@@ -20,20 +20,21 @@ fn refusal(device: &Physical) -> Option<String> {
     if device.api < vk::API_VERSION_1_2 {
         return Some(format!("speaks Vulkan {}, 1.2 is needed", crate::loader::version_words(device.api)));
     }
-    let features = &device.features;
-    for (on, what) in [
-        (features.v13.synchronization2, "synchronization2"),
-        (features.v12.timeline_semaphore, "timelineSemaphore"),
-        (features.v12.buffer_device_address, "bufferDeviceAddress"),
-    ] {
-        if on != vk::TRUE {
-            return Some(format!("lacks {what}"));
-        }
+    if let Some(what) = device.features.lacks() {
+        return Some(format!("lacks {what}"));
     }
     if !device.families.iter().any(|f| f.queue_count > 0 && f.queue_flags.contains(vk::QueueFlags::COMPUTE)) {
         return Some(String::from("has no compute queue"));
     }
     None
+}
+
+/// Whether this device can serve.
+pub(crate) fn usable(device: &Physical) -> Result<(), OpenError> {
+    match refusal(device) {
+        Some(reason) => Err(OpenError::NoUsableDevice { refused: vec![format!("{} {reason}", device.name)] }),
+        None => Ok(()),
+    }
 }
 
 /// Kind first, memory second: a discrete card is what migration is for, software is the last resort.

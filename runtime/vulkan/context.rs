@@ -5,8 +5,9 @@ use crate::config::Switches;
 use crate::error::{OpenError, driver};
 use crate::features::Features;
 use crate::instance::Instance;
+use crate::latch::{DeviceLatch, Opens};
 use crate::physical::Physical;
-use crate::queues::Plan;
+use crate::requirements::Requirements;
 use ash::vk;
 use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ pub(crate) struct Sync2 {
 /// The logical device.
 pub(crate) struct Context {
     pub(crate) device: ash::Device,
+    owned: bool,
     pub(crate) sync2: Sync2,
     /// VK_EXT_external_memory_host, where it is there.
     pub(crate) external_host: Option<ash::ext::external_memory_host::Device>,
@@ -30,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) features: Features,
     /// The queue families in use, each once.
     pub(crate) families: Vec<u32>,
+    /// What an application uses managed buffers as, beside what we do.
+    pub(crate) usage: vk::BufferUsageFlags,
     /// Host-visible memory may be coherent ([`crate::Switches::coherent`]).
     pub(crate) coherent: bool,
     /// Timelines stand still ([`crate::Switches::mock`]).
@@ -39,52 +43,58 @@ pub(crate) struct Context {
     /// The driver itself said so: nothing runs any more, and waiting for it is pointless.
     gone: AtomicBool,
     pub(crate) instance: Instance,
+    /// Opens after all else is gone.
+    pub(crate) latch: Opens,
+}
+
+/// What a context is made from.
+pub(crate) struct Given {
+    pub(crate) instance: Instance,
+    pub(crate) device: ash::Device,
+    /// Whether the device is ours to destroy.
+    pub(crate) owned: bool,
+    pub(crate) physical: Physical,
+    /// The features that are on.
+    pub(crate) features: Features,
+    /// The queue families that touch managed buffers, each once.
+    pub(crate) families: Vec<u32>,
+    /// What managed buffers are used as besides.
+    pub(crate) usage: vk::BufferUsageFlags,
+}
+
+/// Makes a logical device with everything that `requirements` ask for.
+pub(crate) fn create_device(
+    instance: &Instance,
+    physical: &Physical,
+    requirements: &mut Requirements,
+) -> Result<ash::Device, OpenError> {
+    let extensions: Vec<*const c_char> = requirements.extensions.iter().map(|e| e.what.as_ptr()).collect();
+    let counts = requirements.queue_counts();
+    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    let priorities = vec![1.0_f32; most as usize];
+    let queues: Vec<vk::DeviceQueueCreateInfo<'_>> = counts
+        .iter()
+        .map(|(family, count)| {
+            vk::DeviceQueueCreateInfo::default()
+                .queue_family_index(*family)
+                .queue_priorities(&priorities[..*count as usize])
+        })
+        .collect();
+    let info = vk::DeviceCreateInfo::default()
+        .queue_create_infos(&queues)
+        .enabled_extension_names(&extensions)
+        .push_next(requirements.features.head());
+    // SAFETY: vkCreateDevice: the handle is of this instance; families and counts come from its own list (`Plan`), features
+    // and extensions are subsets of what it reports, and every pointer outlives the call.
+    let device = unsafe { instance.raw.create_device(physical.handle, &info, None) };
+    device.map_err(|e| driver("create the device", 0, e).into())
 }
 
 impl Context {
-    /// Makes the logical device with the queues of `plan`.
-    pub(crate) fn new(
-        instance: Instance,
-        physical: Physical,
-        plan: &Plan,
-        switches: &Switches,
-    ) -> Result<Self, OpenError> {
-        let features = physical.features.wanted();
-        let extensions: Vec<*const c_char> =
-            physical.extensions.names().into_iter().map(std::ffi::CStr::as_ptr).collect();
-        let priorities = vec![1.0_f32; plan.queues.len()];
-        let queues: Vec<vk::DeviceQueueCreateInfo<'_>> = plan
-            .families()
-            .into_iter()
-            .map(|(family, count)| {
-                vk::DeviceQueueCreateInfo::default()
-                    .queue_family_index(family)
-                    .queue_priorities(&priorities[..count as usize])
-            })
-            .collect();
-        let mut on = features;
-        let mut sync2 = vk::PhysicalDeviceSynchronization2Features::default().synchronization2(true);
-        let mut chain = vk::PhysicalDeviceFeatures2::default()
-            .features(on.core)
-            .push_next(&mut on.v11)
-            .push_next(&mut on.v12);
-        let core13 = physical.api >= vk::API_VERSION_1_3;
-        chain = if core13 { chain.push_next(&mut on.v13) } else { chain.push_next(&mut sync2) };
-        if physical.extensions.robustness2 {
-            chain = chain.push_next(&mut on.robust);
-        }
-        if physical.extensions.atomic_float {
-            chain = chain.push_next(&mut on.atomic_float);
-        }
-        let info = vk::DeviceCreateInfo::default()
-            .queue_create_infos(&queues)
-            .enabled_extension_names(&extensions)
-            .push_next(&mut chain);
-        // SAFETY: vkCreateDevice: the handle is of this instance; families and counts come from its own list (`Plan`), features
-        // and extensions are subsets of what it reports, and every pointer outlives the call.
-        let device = unsafe { instance.raw.create_device(physical.handle, &info, None) }
-            .map_err(|e| driver("create the device", 0, e))?;
-        let sync2 = if core13 {
+    /// Over a logical device that is there. From now on the context destroys it, if it is ours.
+    pub(crate) fn new(given: Given, switches: &Switches) -> Self {
+        let Given { instance, device, owned, physical, features, families, usage } = given;
+        let sync2 = if physical.api >= vk::API_VERSION_1_3 {
             let fp = device.fp_v1_3();
             Sync2 {
                 submit: fp.queue_submit2,
@@ -103,20 +113,22 @@ impl Context {
             .extensions
             .external_memory_host
             .then(|| ash::ext::external_memory_host::Device::new(&instance.raw, &device));
-        let families = plan.families().into_iter().map(|(family, _)| family).collect();
-        Ok(Self {
+        Self {
             device,
+            owned,
             sync2,
             external_host,
             physical,
             features,
             families,
+            usage,
             coherent: switches.coherent,
             mock: switches.mock,
             lost: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             instance,
-        })
+            latch: Opens(DeviceLatch::default()),
+        }
     }
 
     /// Whether the device is lost, by the driver or by a test.
@@ -143,8 +155,8 @@ impl Context {
         driver(operation, bytes, result)
     }
 
-    /// A buffer without memory. Shared by exactly the families in use where they are several: managed memory has no layout at
-    /// stake, and ownership transfers per frame would double the barriers.
+    /// A buffer without memory. Shared by exactly the families in use (ours, and those that an application names) where they are
+    /// several: managed memory has no layout at stake, and ownership transfers per frame would double the barriers.
     pub(crate) fn new_buffer(
         &self,
         operation: &'static str,
@@ -184,6 +196,9 @@ fn sharing(families: &[u32]) -> vk::SharingMode {
 impl Drop for Context {
     fn drop(&mut self) {
         let _section = crate::exit::section();
+        if !self.owned {
+            return;
+        }
         // SAFETY: vkDestroyDevice: every object holds an Arc of the context, so all of them are destroyed; `VulkanDevice` waited
         // for the queues before it let go.
         unsafe { self.device.destroy_device(None) };

@@ -8,6 +8,7 @@ use crate::exit;
 use crate::import::VulkanImport;
 use crate::inject::{Can, Injector};
 use crate::kernel::{KernelOptions, VulkanKernel};
+use crate::latch::DeviceLatch;
 use crate::memory::{Arena, FRAME_BYTES, Scratch, VulkanBuffer};
 use crate::queues::{Queue, Submitting};
 use crate::recycle::{InFlight, Recording};
@@ -27,7 +28,7 @@ use vkhmm_core::uses::Uses;
 use vkhmm_port::{Command, Device, DeviceError, DeviceProfile, Direction, RawBytes, Role, Submission};
 
 /// How long one wait inside the driver lasts at most: a loss that another thread notices is seen no later.
-const WAIT_SLICE: Duration = Duration::from_millis(20);
+pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(20);
 
 /// One Vulkan device with its queues, arena and staging rings. Dropping it waits for its queues; buffers, kernels and imports
 /// may outlive it, the Vulkan device goes with the last of them.
@@ -75,6 +76,12 @@ impl VulkanDevice {
     /// The layer's messages, for longer than the device lives.
     pub fn validation_log(&self) -> ValidationLog {
         self.log.clone()
+    }
+
+    /// What opens once nothing uses the Vulkan device any more: this value is dropped, and every kernel, buffer and import made
+    /// from it.
+    pub fn latch(&self) -> DeviceLatch {
+        self.ctx.latch.0.clone()
     }
 
     /// How many calls of the port that can fail were made (`grow`, `buffer`, `import`, `submit`, `completed`, `wait`,
@@ -193,7 +200,7 @@ impl VulkanDevice {
             .wait_semaphore_infos(&waits)
             .command_buffer_infos(&commands)
             .signal_semaphore_infos(&signals)];
-        let _door = queue.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let _door = queue.door.enter();
         // SAFETY: vkQueueSubmit2: the door of the queue is held; the command buffer is executable and not pending; the value
         // is above every value signalled or pending (`submit` checks); waits name timelines of this device.
         unsafe { (self.ctx.sync2.submit)(queue.handle, 1, info.as_ptr(), vk::Fence::null()) }
@@ -388,11 +395,8 @@ impl Drop for VulkanDevice {
     fn drop(&mut self) {
         self.section = Some(exit::section());
         // An injected loss is no reason not to wait: the queues still run. A real one is: nothing does.
-        if !self.ctx.is_gone() {
-            // SAFETY: vkDeviceWaitIdle: `&mut self`, so no other thread uses a queue. Its failure means loss, and then nothing
-            // runs either.
-            let _ = unsafe { self.ctx.device.device_wait_idle() };
-        }
+        // Each queue by its timeline: vkDeviceWaitIdle would need every queue of the device, and some may be an application's.
+        self.queues.iter().for_each(Queue::drain);
         // SAFETY: vkDestroyPipelineCache: `kernel` borrows the device, so nobody compiles now.
         unsafe { self.ctx.device.destroy_pipeline_cache(self.cache, None) };
     }

@@ -72,6 +72,21 @@ pub enum OpenError {
         /// What frames have.
         frame: u64,
     },
+    /// The application created its device without what vkhmm does not run without.
+    #[error(
+        "the device was created without {}: turn it on in vkCreateDevice (Requirements::query lists everything that is wanted)",
+        required.join(", ")
+    )]
+    NotEnabled {
+        /// Extensions and features.
+        required: Vec<String>,
+    },
+    /// What an application handed over does not fit together.
+    #[error("the application's device cannot be used: {reason}")]
+    Parts {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The import probe copied and got other bytes back, or the driver failed while it ran.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -2,6 +2,10 @@
 //! returns; drivers and layers then destroy their own globals. An exit handler, registered after they were loaded and so run before
 //! they are taken down, waits for the driver calls under way and lets no new one begin: whoever comes later sleeps until the process
 //! is gone.
+//!
+//! On an application's own device that holds for our work alone: its driver calls pass no section, so they are neither awaited nor
+//! parked; nobody is parked who holds its lock (a section begins before `door.rs`, and ends after); nothing of its device is
+//! destroyed. A wait for our last use of the device ends at once then (`latch.rs`), since the threads that would end it sleep.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -51,6 +55,16 @@ impl Drop for Section {
             INSIDE.fetch_sub(1, Ordering::SeqCst);
         }
     }
+}
+
+/// Whether this thread is in a stretch of driver calls, and so is not parked before it ends.
+pub(crate) fn inside() -> bool {
+    DEPTH.with(Cell::get) > 0
+}
+
+/// Whether the process is ending, and no thread of ours begins a driver call any more.
+pub(crate) fn is_ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
 }
 
 fn sleep_for_good() -> ! {

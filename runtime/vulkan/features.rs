@@ -1,7 +1,9 @@
-//! Which optional features a device has, which of them are turned on, and what SPIR-V capabilities they allow.
+//! Which features a device has, and which of them are turned on: one table for what we turn on ourselves and what we ask of an
+//! application that makes the device.
 
+use crate::extensions::Extensions;
+use crate::requirements::Need;
 use ash::vk;
-use std::ffi::CStr;
 
 /// Features as the driver reports them, or as we enable them: the same structures serve both.
 #[derive(Clone, Copy, Default)]
@@ -16,44 +18,98 @@ pub(crate) struct Features {
     pub(crate) subgroup_operations: vk::SubgroupFeatureFlags,
 }
 
-/// Device extensions that are used where they are present.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Extensions {
-    pub(crate) external_memory_host: bool,
-    pub(crate) memory_budget: bool,
-    pub(crate) robustness2: bool,
-    pub(crate) atomic_float: bool,
-    /// Only looked for below Vulkan 1.3.
-    pub(crate) synchronization2: bool,
+/// One feature that vkhmm uses.
+pub(crate) struct Row {
+    /// As the specification calls it.
+    pub(crate) name: &'static str,
+    pub(crate) need: Need,
+    pub(crate) get: fn(&Features) -> vk::Bool32,
+    pub(crate) field: fn(&mut Features) -> &mut vk::Bool32,
 }
 
-impl Extensions {
-    /// Finds ours among those that the device lists.
-    pub(crate) fn find(listed: &[vk::ExtensionProperties], api: u32) -> Self {
-        let has = |name: &CStr| listed.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
-        Self {
-            external_memory_host: has(ash::ext::external_memory_host::NAME),
-            memory_budget: has(ash::ext::memory_budget::NAME),
-            robustness2: has(ash::ext::robustness2::NAME),
-            atomic_float: has(ash::ext::shader_atomic_float::NAME),
-            synchronization2: api < vk::API_VERSION_1_3 && has(ash::khr::synchronization2::NAME),
-        }
-    }
-
-    /// Their names, for vkCreateDevice.
-    pub(crate) fn names(self) -> Vec<&'static CStr> {
-        [
-            (self.external_memory_host, ash::ext::external_memory_host::NAME),
-            (self.memory_budget, ash::ext::memory_budget::NAME),
-            (self.robustness2, ash::ext::robustness2::NAME),
-            (self.atomic_float, ash::ext::shader_atomic_float::NAME),
-            (self.synchronization2, ash::khr::synchronization2::NAME),
-        ]
-        .into_iter()
-        .filter_map(|(there, name)| there.then_some(name))
-        .collect()
-    }
+macro_rules! row {
+    ($group:ident . $field:ident, $name:literal, $need:expr) => {
+        Row { name: $name, need: $need, get: |f| f.$group.$field, field: |f| &mut f.$group.$field }
+    };
 }
+
+const REQUIRED: Need = Need::Required;
+const INTEGERS: Need = Need::Lost("kernels with integers of that size are refused");
+const FLOATS: Need = Need::Lost("kernels with floats of that size are refused");
+const STORAGE: Need = Need::Lost("kernels that load and store values of that size are refused");
+const ATOMICS: Need = Need::Lost("kernels with such atomics are refused");
+const POINTERS: Need = Need::Lost("kernels that choose between buffers by pointer or index are refused");
+const LAYOUT: Need = Need::Lost("kernels whose blocks are laid out so may read the wrong bytes");
+const MODEL: Need = Need::Lost("kernels that declare the Vulkan memory model are refused");
+const SUBGROUPS: Need = Need::Lost("kernels that do so between the lanes of a subgroup are refused");
+const BOUNDS: Need = Need::Lost("a kernel that leaves its bindings is not stopped there");
+const SPARSE: Need = Need::Lost("arrays do not keep one buffer and address while their pages come and go");
+
+/// Every feature that vkhmm uses; in groups, as the structures have them.
+pub(crate) const ROWS: &[Row] = &[
+    row!(v13.synchronization2, "synchronization2", REQUIRED),
+    row!(v12.timeline_semaphore, "timelineSemaphore", REQUIRED),
+    row!(v12.buffer_device_address, "bufferDeviceAddress", REQUIRED),
+    row!(core.robust_buffer_access, "robustBufferAccess", BOUNDS),
+    row!(robust.robust_buffer_access2, "robustBufferAccess2", BOUNDS),
+    row!(robust.null_descriptor, "nullDescriptor", Need::Lost("empty arguments are bound to a small buffer")),
+    row!(core.sparse_binding, "sparseBinding", SPARSE),
+    row!(core.sparse_residency_buffer, "sparseResidencyBuffer", SPARSE),
+    row!(core.shader_int64, "shaderInt64", INTEGERS),
+    row!(core.shader_int16, "shaderInt16", INTEGERS),
+    row!(v12.shader_int8, "shaderInt8", INTEGERS),
+    row!(core.shader_float64, "shaderFloat64", FLOATS),
+    row!(v12.shader_float16, "shaderFloat16", FLOATS),
+    row!(v11.storage_buffer16_bit_access, "storageBuffer16BitAccess", STORAGE),
+    row!(v11.uniform_and_storage_buffer16_bit_access, "uniformAndStorageBuffer16BitAccess", STORAGE),
+    row!(v11.storage_push_constant16, "storagePushConstant16", STORAGE),
+    row!(v12.storage_buffer8_bit_access, "storageBuffer8BitAccess", STORAGE),
+    row!(v12.uniform_and_storage_buffer8_bit_access, "uniformAndStorageBuffer8BitAccess", STORAGE),
+    row!(v12.storage_push_constant8, "storagePushConstant8", STORAGE),
+    row!(v12.shader_buffer_int64_atomics, "shaderBufferInt64Atomics", ATOMICS),
+    row!(v12.shader_shared_int64_atomics, "shaderSharedInt64Atomics", ATOMICS),
+    row!(atomic_float.shader_buffer_float32_atomics, "shaderBufferFloat32Atomics", ATOMICS),
+    row!(atomic_float.shader_buffer_float32_atomic_add, "shaderBufferFloat32AtomicAdd", ATOMICS),
+    row!(atomic_float.shader_buffer_float64_atomics, "shaderBufferFloat64Atomics", ATOMICS),
+    row!(atomic_float.shader_buffer_float64_atomic_add, "shaderBufferFloat64AtomicAdd", ATOMICS),
+    row!(atomic_float.shader_shared_float32_atomics, "shaderSharedFloat32Atomics", ATOMICS),
+    row!(atomic_float.shader_shared_float32_atomic_add, "shaderSharedFloat32AtomicAdd", ATOMICS),
+    row!(atomic_float.shader_shared_float64_atomics, "shaderSharedFloat64Atomics", ATOMICS),
+    row!(atomic_float.shader_shared_float64_atomic_add, "shaderSharedFloat64AtomicAdd", ATOMICS),
+    row!(v11.variable_pointers_storage_buffer, "variablePointersStorageBuffer", POINTERS),
+    row!(v11.variable_pointers, "variablePointers", POINTERS),
+    row!(
+        core.shader_storage_buffer_array_dynamic_indexing,
+        "shaderStorageBufferArrayDynamicIndexing",
+        POINTERS
+    ),
+    row!(v12.scalar_block_layout, "scalarBlockLayout", LAYOUT),
+    row!(v12.uniform_buffer_standard_layout, "uniformBufferStandardLayout", LAYOUT),
+    row!(v12.vulkan_memory_model, "vulkanMemoryModel", MODEL),
+    row!(v12.vulkan_memory_model_device_scope, "vulkanMemoryModelDeviceScope", MODEL),
+    row!(v12.shader_subgroup_extended_types, "shaderSubgroupExtendedTypes", SUBGROUPS),
+    row!(v12.subgroup_broadcast_dynamic_id, "subgroupBroadcastDynamicId", SUBGROUPS),
+    row!(
+        v13.subgroup_size_control,
+        "subgroupSizeControl",
+        Need::Lost("kernels cannot ask for a subgroup size")
+    ),
+    row!(
+        v13.maintenance4,
+        "maintenance4",
+        Need::Lost("kernels that give their local size by id (LocalSizeId) are refused")
+    ),
+    row!(
+        v13.shader_zero_initialize_workgroup_memory,
+        "shaderZeroInitializeWorkgroupMemory",
+        Need::Lost("kernels whose shared memory starts as zeros are refused")
+    ),
+    row!(
+        v13.shader_integer_dot_product,
+        "shaderIntegerDotProduct",
+        Need::Lost("kernels with integer dot products are refused")
+    ),
+];
 
 impl Features {
     /// Asks the driver.
@@ -97,7 +153,7 @@ impl Features {
     }
 
     /// Cuts the chain that a query left behind: the structures are copied and chained anew.
-    fn unlink(&mut self) {
+    pub(crate) fn unlink(&mut self) {
         self.v11.p_next = std::ptr::null_mut();
         self.v12.p_next = std::ptr::null_mut();
         self.v13.p_next = std::ptr::null_mut();
@@ -105,148 +161,41 @@ impl Features {
         self.atomic_float.p_next = std::ptr::null_mut();
     }
 
-    /// What is turned on: everything a compute kernel over buffers can use, and nothing for images or graphics.
+    /// What is turned on of what there is: everything in [`ROWS`], and nothing for images or graphics.
     pub(crate) fn wanted(&self) -> Self {
+        self.chosen(|_| true)
+    }
+
+    /// The rows that `choose` likes, of those that are on here.
+    pub(crate) fn chosen(&self, choose: impl Fn(&Row) -> bool) -> Self {
         let mut on = Self { subgroup_operations: self.subgroup_operations, ..Self::default() };
-        on.core.robust_buffer_access = self.core.robust_buffer_access;
-        on.core.shader_int64 = self.core.shader_int64;
-        on.core.shader_int16 = self.core.shader_int16;
-        on.core.shader_float64 = self.core.shader_float64;
-        on.core.shader_storage_buffer_array_dynamic_indexing =
-            self.core.shader_storage_buffer_array_dynamic_indexing;
-        on.v11.storage_buffer16_bit_access = self.v11.storage_buffer16_bit_access;
-        on.v11.uniform_and_storage_buffer16_bit_access = self.v11.uniform_and_storage_buffer16_bit_access;
-        on.v11.storage_push_constant16 = self.v11.storage_push_constant16;
-        on.v11.variable_pointers_storage_buffer = self.v11.variable_pointers_storage_buffer;
-        on.v11.variable_pointers = self.v11.variable_pointers;
-        on.v12.storage_buffer8_bit_access = self.v12.storage_buffer8_bit_access;
-        on.v12.uniform_and_storage_buffer8_bit_access = self.v12.uniform_and_storage_buffer8_bit_access;
-        on.v12.storage_push_constant8 = self.v12.storage_push_constant8;
-        on.v12.shader_buffer_int64_atomics = self.v12.shader_buffer_int64_atomics;
-        on.v12.shader_shared_int64_atomics = self.v12.shader_shared_int64_atomics;
-        on.v12.shader_float16 = self.v12.shader_float16;
-        on.v12.shader_int8 = self.v12.shader_int8;
-        on.v12.scalar_block_layout = self.v12.scalar_block_layout;
-        on.v12.uniform_buffer_standard_layout = self.v12.uniform_buffer_standard_layout;
-        on.v12.shader_subgroup_extended_types = self.v12.shader_subgroup_extended_types;
-        on.v12.timeline_semaphore = self.v12.timeline_semaphore;
-        on.v12.buffer_device_address = self.v12.buffer_device_address;
-        on.v12.vulkan_memory_model = self.v12.vulkan_memory_model;
-        on.v12.vulkan_memory_model_device_scope = self.v12.vulkan_memory_model_device_scope;
-        on.v12.subgroup_broadcast_dynamic_id = self.v12.subgroup_broadcast_dynamic_id;
-        on.v13.synchronization2 = self.v13.synchronization2;
-        on.v13.subgroup_size_control = self.v13.subgroup_size_control;
-        on.v13.maintenance4 = self.v13.maintenance4;
-        on.v13.shader_zero_initialize_workgroup_memory = self.v13.shader_zero_initialize_workgroup_memory;
-        on.v13.shader_integer_dot_product = self.v13.shader_integer_dot_product;
-        // VUID-VkDeviceCreateInfo-robustBufferAccess2-04001 ties the second to the first.
-        if on.core.robust_buffer_access == vk::TRUE {
-            on.robust.robust_buffer_access2 = self.robust.robust_buffer_access2;
+        for row in ROWS.iter().filter(|row| choose(row)) {
+            *(row.field)(&mut on) = (row.get)(self);
         }
-        on.robust.null_descriptor = self.robust.null_descriptor;
-        on.atomic_float.shader_buffer_float32_atomics = self.atomic_float.shader_buffer_float32_atomics;
-        on.atomic_float.shader_buffer_float32_atomic_add = self.atomic_float.shader_buffer_float32_atomic_add;
-        on.atomic_float.shader_buffer_float64_atomics = self.atomic_float.shader_buffer_float64_atomics;
-        on.atomic_float.shader_buffer_float64_atomic_add = self.atomic_float.shader_buffer_float64_atomic_add;
-        on.atomic_float.shader_shared_float32_atomics = self.atomic_float.shader_shared_float32_atomics;
-        on.atomic_float.shader_shared_float32_atomic_add = self.atomic_float.shader_shared_float32_atomic_add;
-        on.atomic_float.shader_shared_float64_atomics = self.atomic_float.shader_shared_float64_atomics;
-        on.atomic_float.shader_shared_float64_atomic_add = self.atomic_float.shader_shared_float64_atomic_add;
+        // VUID-VkDeviceCreateInfo-robustBufferAccess2-04001 ties the second to the first.
+        on.robust.robust_buffer_access2 &= on.core.robust_buffer_access;
         on
     }
 
-    /// The features that decide what kernels may use, with whether they are on.
-    pub(crate) fn named(&self) -> Vec<(&'static str, bool)> {
-        let b = |v: vk::Bool32| v == vk::TRUE;
-        vec![
-            ("robustBufferAccess2", b(self.robust.robust_buffer_access2)),
-            ("nullDescriptor", b(self.robust.null_descriptor)),
-            ("shaderInt64", b(self.core.shader_int64)),
-            ("shaderInt16", b(self.core.shader_int16)),
-            ("shaderInt8", b(self.v12.shader_int8)),
-            ("shaderFloat64", b(self.core.shader_float64)),
-            ("shaderFloat16", b(self.v12.shader_float16)),
-            ("storageBuffer16BitAccess", b(self.v11.storage_buffer16_bit_access)),
-            ("storageBuffer8BitAccess", b(self.v12.storage_buffer8_bit_access)),
-            ("shaderBufferInt64Atomics", b(self.v12.shader_buffer_int64_atomics)),
-            ("shaderBufferFloat32AtomicAdd", b(self.atomic_float.shader_buffer_float32_atomic_add)),
-            ("scalarBlockLayout", b(self.v12.scalar_block_layout)),
-            ("vulkanMemoryModel", b(self.v12.vulkan_memory_model)),
-            ("subgroupSizeControl", b(self.v13.subgroup_size_control)),
-        ]
+    /// What is on both here and in `other`, as far as [`ROWS`] goes.
+    pub(crate) fn shared_with(&self, other: &Self) -> Self {
+        other.chosen(|row| (row.get)(self) == vk::TRUE)
     }
 
-    /// Whether a module that declares `capability` may run: `Err` names the feature that is missing.
-    ///
-    /// The table is the "Capabilities" table of the Vulkan specification's SPIR-V appendix, as far as compute over buffers goes;
-    /// a capability outside it is refused by its own name.
-    pub(crate) fn allows(&self, capability: &str) -> Result<(), String> {
-        let subgroup = |flag: vk::SubgroupFeatureFlags| self.subgroup_operations.contains(flag);
-        let b = |v: vk::Bool32| v == vk::TRUE;
-        let float = &self.atomic_float;
-        let (on, feature) = match capability {
-            "Matrix" | "Shader" => (true, ""),
-            "Int64" => (b(self.core.shader_int64), "shaderInt64"),
-            "Int16" => (b(self.core.shader_int16), "shaderInt16"),
-            "Int8" => (b(self.v12.shader_int8), "shaderInt8"),
-            "Float64" => (b(self.core.shader_float64), "shaderFloat64"),
-            "Float16" => (b(self.v12.shader_float16), "shaderFloat16"),
-            "StorageBuffer16BitAccess" | "StorageUniformBufferBlock16" => {
-                (b(self.v11.storage_buffer16_bit_access), "storageBuffer16BitAccess")
-            }
-            "UniformAndStorageBuffer16BitAccess" | "StorageUniform16" => {
-                (b(self.v11.uniform_and_storage_buffer16_bit_access), "uniformAndStorageBuffer16BitAccess")
-            }
-            "StoragePushConstant16" => (b(self.v11.storage_push_constant16), "storagePushConstant16"),
-            "StorageBuffer8BitAccess" => (b(self.v12.storage_buffer8_bit_access), "storageBuffer8BitAccess"),
-            "UniformAndStorageBuffer8BitAccess" => {
-                (b(self.v12.uniform_and_storage_buffer8_bit_access), "uniformAndStorageBuffer8BitAccess")
-            }
-            "StoragePushConstant8" => (b(self.v12.storage_push_constant8), "storagePushConstant8"),
-            "Int64Atomics" => (
-                b(self.v12.shader_buffer_int64_atomics) || b(self.v12.shader_shared_int64_atomics),
-                "shaderBufferInt64Atomics",
-            ),
-            "AtomicFloat32AddEXT" => (
-                b(float.shader_buffer_float32_atomic_add) || b(float.shader_shared_float32_atomic_add),
-                "shaderBufferFloat32AtomicAdd",
-            ),
-            "AtomicFloat64AddEXT" => (
-                b(float.shader_buffer_float64_atomic_add) || b(float.shader_shared_float64_atomic_add),
-                "shaderBufferFloat64AtomicAdd",
-            ),
-            "VariablePointersStorageBuffer" => {
-                (b(self.v11.variable_pointers_storage_buffer), "variablePointersStorageBuffer")
-            }
-            "VariablePointers" => (b(self.v11.variable_pointers), "variablePointers"),
-            "StorageBufferArrayDynamicIndexing" => (
-                b(self.core.shader_storage_buffer_array_dynamic_indexing),
-                "shaderStorageBufferArrayDynamicIndexing",
-            ),
-            "PhysicalStorageBufferAddresses" => (b(self.v12.buffer_device_address), "bufferDeviceAddress"),
-            "VulkanMemoryModel" => (b(self.v12.vulkan_memory_model), "vulkanMemoryModel"),
-            "VulkanMemoryModelDeviceScope" => {
-                (b(self.v12.vulkan_memory_model_device_scope), "vulkanMemoryModelDeviceScope")
-            }
-            "DotProduct" | "DotProductInputAll" | "DotProductInput4x8Bit" | "DotProductInput4x8BitPacked" => {
-                (b(self.v13.shader_integer_dot_product), "shaderIntegerDotProduct")
-            }
-            "GroupNonUniform" => (subgroup(vk::SubgroupFeatureFlags::BASIC), "subgroup basic operations"),
-            "GroupNonUniformVote" => (subgroup(vk::SubgroupFeatureFlags::VOTE), "subgroup vote"),
-            "GroupNonUniformArithmetic" => {
-                (subgroup(vk::SubgroupFeatureFlags::ARITHMETIC), "subgroup arithmetic")
-            }
-            "GroupNonUniformBallot" => (subgroup(vk::SubgroupFeatureFlags::BALLOT), "subgroup ballot"),
-            "GroupNonUniformShuffle" => (subgroup(vk::SubgroupFeatureFlags::SHUFFLE), "subgroup shuffle"),
-            "GroupNonUniformShuffleRelative" => {
-                (subgroup(vk::SubgroupFeatureFlags::SHUFFLE_RELATIVE), "subgroup relative shuffle")
-            }
-            "GroupNonUniformClustered" => {
-                (subgroup(vk::SubgroupFeatureFlags::CLUSTERED), "subgroup clustering")
-            }
-            "GroupNonUniformQuad" => (subgroup(vk::SubgroupFeatureFlags::QUAD), "subgroup quads"),
-            _ => return Err(String::from("no use for it (vkhmm does not enable it)")),
-        };
-        if on { Ok(()) } else { Err(format!("no {feature}")) }
+    /// The rows that are on.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &'static Row> + '_ {
+        ROWS.iter().filter(|row| (row.get)(self) == vk::TRUE)
+    }
+
+    /// The first feature that every device must have and this one has not.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        let lacking = |row: &&Row| row.need == Need::Required && (row.get)(self) != vk::TRUE;
+        ROWS.iter().find(lacking).map(|row| row.name)
+    }
+
+    /// The optional features, with whether they are on.
+    pub(crate) fn named(&self) -> Vec<(&'static str, bool)> {
+        let optional = ROWS.iter().filter(|row| row.need != Need::Required);
+        optional.map(|row| (row.name, (row.get)(self) == vk::TRUE)).collect()
     }
 }

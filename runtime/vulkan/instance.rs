@@ -6,13 +6,14 @@ use crate::validation::{LAYER, ValidationLog};
 use ash::vk;
 use std::ffi::{CStr, c_char};
 
-/// The instance and what hangs off it. Dropped last of everything that came from it.
+/// The instance and what hangs off it. Dropped last of everything that came from it; an application's is left alone.
 pub(crate) struct Instance {
     pub(crate) raw: ash::Instance,
+    owned: bool,
     messenger: Option<(ash::ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
     pub(crate) log: ValidationLog,
-    /// Keeps libvulkan mapped.
-    _entry: ash::Entry,
+    /// Keeps libvulkan mapped; with an application's instance that is the application's business.
+    _entry: Option<ash::Entry>,
 }
 
 impl Instance {
@@ -51,15 +52,20 @@ impl Instance {
             }
             other => OpenError::Device(crate::error::driver("create the instance", 0, other)),
         })?;
-        let mut instance = Self { raw, messenger: None, log, _entry: entry };
-        if validation {
-            let debug = ash::ext::debug_utils::Instance::new(&instance._entry, &instance.raw);
+        let debug = validation.then(|| ash::ext::debug_utils::Instance::new(&entry, &raw));
+        let mut instance = Self { raw, owned: true, messenger: None, log, _entry: Some(entry) };
+        if let Some(debug) = debug {
             // SAFETY: the extension was enabled above; the log that `user_data` points to lives as long as `instance`.
             let messenger = unsafe { debug.create_debug_utils_messenger(&instance.log.messenger(), None) }
                 .map_err(|e| crate::error::driver("create the debug messenger", 0, e))?;
             instance.messenger = Some((debug, messenger));
         }
         Ok(instance)
+    }
+
+    /// An application's.
+    pub(crate) fn borrowed(raw: ash::Instance) -> Self {
+        Self { raw, owned: false, messenger: None, log: ValidationLog::default(), _entry: None }
     }
 
     /// Every physical device, in the loader's order.
@@ -87,7 +93,9 @@ impl Drop for Instance {
             if let Some((debug, messenger)) = self.messenger.take() {
                 debug.destroy_debug_utils_messenger(messenger, None);
             }
-            self.raw.destroy_instance(None);
+            if self.owned {
+                self.raw.destroy_instance(None);
+            }
         }
     }
 }

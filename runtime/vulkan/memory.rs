@@ -22,8 +22,9 @@ use vkhmm_port::DeviceError;
 pub(crate) const FRAME_BYTES: u64 = Geometry::PRODUCTION.frame_bytes();
 
 /// What managed memory is used as.
-fn usage() -> vk::BufferUsageFlags {
-    vk::BufferUsageFlags::STORAGE_BUFFER
+fn usage(ctx: &Context) -> vk::BufferUsageFlags {
+    ctx.usage
+        | vk::BufferUsageFlags::STORAGE_BUFFER
         | vk::BufferUsageFlags::TRANSFER_SRC
         | vk::BufferUsageFlags::TRANSFER_DST
         | vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS
@@ -99,7 +100,7 @@ pub(crate) struct Demands {
 impl Demands {
     /// Asks with a buffer of one frame.
     pub(crate) fn query(ctx: &Context, guarded: bool) -> Result<Self, OpenError> {
-        let buffer = ctx.new_buffer("ask what buffers need", FRAME_BYTES, usage(), guarded)?;
+        let buffer = ctx.new_buffer("ask what buffers need", FRAME_BYTES, usage(ctx), guarded)?;
         // SAFETY: vkGetBufferMemoryRequirements and vkDestroyBuffer of a buffer just made and never used.
         let requirements = unsafe {
             let requirements = ctx.device.get_buffer_memory_requirements(buffer);
@@ -218,7 +219,7 @@ impl Arena {
         let Some((at, piece)) = inside else {
             return Err(refused(OPERATION, format!("frames {}+{} lie in no piece", run.first.0, run.count)));
         };
-        let handle = ctx.new_buffer(OPERATION, bytes, usage(), self.guarded)?;
+        let handle = ctx.new_buffer(OPERATION, bytes, usage(ctx), self.guarded)?;
         let (memory, start) = piece.backing.place();
         let offset = start + u64::from(run.first.0 - at) * FRAME_BYTES;
         // SAFETY: vkBindBufferMemory: the memory exists (read lock), is not dedicated to another buffer (`bind_new`), is of a
@@ -311,7 +312,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new(memory: &Arc<DeviceMemory>, type_index: u32) -> Result<Self, DeviceError> {
         const OPERATION: &str = "make the buffer for empty arguments";
-        let buffer = memory.ctx.new_buffer(OPERATION, FRAME_BYTES, usage(), false)?;
+        let buffer = memory.ctx.new_buffer(OPERATION, FRAME_BYTES, usage(&memory.ctx), false)?;
         let mut scratch = Self { buffer, allocation: None, memory: Arc::clone(memory) };
         scratch.allocation = Some(memory.bind_new(OPERATION, buffer, type_index, 0)?);
         Ok(scratch)

@@ -1,19 +1,22 @@
-//! Opening a device: find, choose, create, probe, and write the report.
+//! Opening a device: find, choose and create one, or take an application's (`parts.rs`); then probe, and write the report.
 
 use crate::allocator::DeviceMemory;
-use crate::choice;
+use crate::choice::{self, Choice};
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{self, Context, Given};
 use crate::error::OpenError;
+use crate::features::Features;
 use crate::import::PIECE_BYTES_MAX;
 use crate::inject::Injector;
 use crate::instance::Instance;
 use crate::kind;
 use crate::memory::{Arena, Demands, FRAME_BYTES, Scratch};
+use crate::parts::OwnQueue;
 use crate::physical::Physical;
 use crate::probe;
-use crate::queues::{Plan, Queue};
+use crate::queues::{self, Plan, Queue};
 use crate::report::DeviceReport;
+use crate::requirements::{Level, Requirements};
 use crate::staging::Staging;
 use crate::{VulkanDevice, device};
 use ash::vk;
@@ -27,6 +30,26 @@ const REGIONS_MAX: u32 = 256;
 const INLINE_COPY_BYTES: u64 = 1 << 20;
 /// Pieces are whole blocks.
 const BLOCK_BYTES: u64 = 2 << 20;
+
+/// A logical device, and how it was made.
+pub(crate) struct Opened {
+    pub(crate) instance: Instance,
+    pub(crate) device: ash::Device,
+    /// Whether the device is ours to destroy.
+    pub(crate) owned: bool,
+    /// With the extensions that are on.
+    pub(crate) physical: Physical,
+    /// The features that are on.
+    pub(crate) features: Features,
+    /// The queues to use.
+    pub(crate) queues: Vec<OwnQueue>,
+    /// The queue families that touch managed buffers, each once.
+    pub(crate) families: Vec<u32>,
+    /// What managed buffers are used as besides.
+    pub(crate) usage: vk::BufferUsageFlags,
+    /// What is optional and not on, in words.
+    pub(crate) not_enabled: Vec<String>,
+}
 
 impl VulkanDevice {
     /// Opens the device that `config` names, else the best one.
@@ -42,23 +65,65 @@ impl VulkanDevice {
         let mut devices: Vec<Physical> = instance
             .physical_devices()?
             .into_iter()
-            .map(|handle| Physical::query(&instance.raw, handle))
+            .map(|handle| Physical::query(&instance.raw, handle, vk::API_VERSION_1_3))
             .collect();
         if config.switches.mock {
             devices.iter_mut().for_each(Physical::assume_features);
         }
         let choice = choice::choose(&devices, config.device.as_deref())?;
         let physical = devices.swap_remove(choice.index);
-        let plan = Plan::new(&physical.families, config.switches.shared_queue);
+        let mut asked = Requirements::of(&physical, Level::Everything, config.switches.shared_queue);
+        let device = context::create_device(&instance, &physical, &mut asked)?;
+        let counts = asked.queue_counts();
+        let queues = counts.iter().flat_map(|(family, count)| (0..*count).map(|index| (*family, index)));
+        let opened = Opened {
+            queues: queues
+                .map(|(family, index)| OwnQueue {
+                    family,
+                    // SAFETY: vkGetDeviceQueue: family and index were just asked for.
+                    handle: unsafe { device.get_device_queue(family, index) },
+                    lock: None,
+                })
+                .collect(),
+            families: counts.iter().map(|(family, _)| *family).collect(),
+            usage: vk::BufferUsageFlags::empty(),
+            features: physical.features.wanted(),
+            not_enabled: Vec::new(),
+            owned: true,
+            instance,
+            device,
+            physical,
+        };
+        Self::assemble(opened, choice, &config, probe)
+    }
+
+    /// The device over a logical one, whoever made that.
+    pub(crate) fn assemble(
+        opened: Opened,
+        choice: Choice,
+        config: &Config,
+        probe: Option<RawBytes>,
+    ) -> Result<Self, OpenError> {
+        let Opened { instance, device, owned, physical, features, queues: own, families, usage, not_enabled } =
+            opened;
+        let plan = Plan::new(&queues::families_of(&physical.families, &own), config.switches.shared_queue);
         let split = config.switches.split_queue && !config.switches.shared_queue;
-        let plan = if split { plan.split() } else { plan };
+        let mut plan = if split { plan.split() } else { plan };
+        let used = |queue: &(u32, u32)| queues::find(&own, *queue).is_some_and(|at| own[at].lock.is_some());
+        let queue_is_shared = plan.queues.iter().any(used);
+        if queue_is_shared {
+            plan.words += "; the application uses queues of these, too, under its lock";
+        }
         let log = instance.log.clone();
-        let ctx = Arc::new(Context::new(instance, physical, &plan, &config.switches)?);
+        let given = Given { instance, device, owned, physical, features, families, usage };
+        let ctx = Arc::new(Context::new(given, &config.switches));
+        // The submissions of the probe and the first kernel.
+        let _section = crate::exit::section();
         let guarded = config.switches.frame_guard;
         let demands = Demands::query(&ctx, guarded)?;
-        let kind = kind::arena(&ctx.physical, demands.types, &config)?;
+        let kind = kind::arena(&ctx.physical, demands.types, config)?;
         let memory = Arc::new(DeviceMemory::new(&ctx)?);
-        let queues = Queue::all(&ctx, &plan)?;
+        let queues = Queue::all(&ctx, &plan, &own)?;
         let staging = Staging::new(&memory, config.staging_slots.unwrap_or(Config::STAGING_SLOTS))?;
         let scratch = if ctx.features.robust.null_descriptor == vk::TRUE {
             None
@@ -66,8 +131,9 @@ impl VulkanDevice {
             Some(Scratch::new(&memory, kind.index)?)
         };
         let arena = Arena::new(&memory, kind, &demands, guarded);
-        let (import, import_words) = decide_import(&ctx, &arena, &queues[0], &config, probe)?;
-        let profile = profile(&ctx, &arena, &staging, &plan, &config, import);
+        let (import, import_words) = decide_import(&ctx, &arena, &queues[0], config, probe)?;
+        let mut profile = profile(&ctx, &arena, &staging, &plan, config, import);
+        profile.queue_is_shared = queue_is_shared;
         let report = DeviceReport {
             candidates: choice.candidates,
             chosen: choice.index,
@@ -77,6 +143,7 @@ impl VulkanDevice {
             staging: staging.words(),
             limits: limits(&profile, &ctx),
             features: ctx.features.named(),
+            not_enabled,
             import: import_words,
             placement: placement(&ctx.physical),
         };
@@ -117,7 +184,7 @@ fn decide_import(
         return no("switched off");
     }
     if ctx.external_host.is_none() {
-        return no("the driver lacks VK_EXT_external_memory_host");
+        return no("VK_EXT_external_memory_host is not there, or not on");
     }
     if !ctx.physical.imports_buffers {
         return no("the driver does not say that buffers may be bound to imported host memory");
@@ -164,6 +231,7 @@ fn profile(
         sparse: None,
         in_place_bytes_max: None,
         reasons: [placement(&ctx.physical), "kernels work on frames".into()],
+        queue_is_shared: false,
         regions_max: config.switches.regions_max.unwrap_or(REGIONS_MAX).clamp(1, REGIONS_MAX),
         inline_copy_bytes: INLINE_COPY_BYTES,
         groups_max: limits.max_compute_work_group_count,

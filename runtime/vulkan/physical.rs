@@ -1,6 +1,7 @@
 //! One physical device as its driver describes it, read once.
 
-use crate::features::{Extensions, Features};
+use crate::extensions::Extensions;
+use crate::features::Features;
 use crate::loader::version_words;
 use ash::vk;
 
@@ -13,6 +14,7 @@ pub(crate) struct Physical {
     /// Reading finished queries waits until the whole device is idle (lavapipe).
     pub(crate) queries_wait: bool,
     pub(crate) kind: vk::PhysicalDeviceType,
+    /// The version it may be used as of: the driver's, or the instance's if that is less.
     pub(crate) api: u32,
     pub(crate) limits: vk::PhysicalDeviceLimits,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
@@ -37,14 +39,15 @@ impl Physical {
         self.kind == vk::PhysicalDeviceType::CPU
     }
 
-    /// Asks the driver everything.
-    pub(crate) fn query(instance: &ash::Instance, handle: vk::PhysicalDevice) -> Self {
+    /// Asks the driver everything, for an instance that was created with `api_version`.
+    pub(crate) fn query(instance: &ash::Instance, handle: vk::PhysicalDevice, api_version: u32) -> Self {
         // SAFETY: vkGetPhysicalDeviceProperties: `handle` was enumerated from `instance`, which is alive.
         let base = unsafe { instance.get_physical_device_properties(handle) };
-        let api = base.api_version;
+        let api = base.api_version.min(api_version);
         // SAFETY: as above: the handle is of this instance.
         let listed = unsafe { instance.enumerate_device_extension_properties(handle) }.unwrap_or_default();
-        let extensions = Extensions::find(&listed, api);
+        let extensions =
+            Extensions::find(listed.iter().filter_map(|e| e.extension_name_as_c_str().ok()), api);
         // SAFETY: as above: the handle is of this instance.
         let memory = unsafe { instance.get_physical_device_memory_properties(handle) };
         // SAFETY: as above: the handle is of this instance.
@@ -69,7 +72,7 @@ impl Physical {
         };
         if api >= vk::API_VERSION_1_2 {
             out.features = Features::query(instance, handle, api, extensions);
-            out.query_properties(instance);
+            out.query_properties(instance, base.api_version);
         }
         if out.extensions.external_memory_host {
             out.imports_buffers = out.query_imports(instance);
@@ -100,7 +103,7 @@ impl Physical {
         self.features.v13.synchronization2 = vk::TRUE;
     }
 
-    fn query_properties(&mut self, instance: &ash::Instance) {
+    fn query_properties(&mut self, instance: &ash::Instance, api_driver: u32) {
         let mut driver = vk::PhysicalDeviceDriverProperties::default();
         let mut maintenance3 = vk::PhysicalDeviceMaintenance3Properties::default();
         let mut maintenance4 = vk::PhysicalDeviceMaintenance4Properties::default();
@@ -122,7 +125,7 @@ impl Physical {
             "{} {} (Vulkan {})",
             driver.driver_name_as_c_str().unwrap_or(c"").to_string_lossy(),
             driver.driver_info_as_c_str().unwrap_or(c"").to_string_lossy(),
-            version_words(self.api)
+            version_words(api_driver)
         );
         self.allocation_bytes_max = or_unlimited(maintenance3.max_memory_allocation_size);
         if self.api >= vk::API_VERSION_1_3 {

@@ -8,7 +8,7 @@ use crate::memory::Arena;
 use crate::queues::Queue;
 use crate::visibility;
 use ash::vk;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use vkhmm_core::units::FrameIndex;
 use vkhmm_port::{DeviceError, RawBytes};
 
@@ -73,17 +73,7 @@ fn there_and_back(
         visibility::end_of_submission(ctx, cmd);
         ctx.device.end_command_buffer(cmd)
     };
-    let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
-    let submit = [vk::SubmitInfo2::default().command_buffer_infos(&commands)];
-    let result = ended.and_then(|()| {
-        let _guard = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: vkQueueSubmit2, vkQueueWaitIdle: the queue is locked, the command buffer is executable and fresh. A wait that
-        // fails means loss of the device, so nothing runs after it in any case.
-        unsafe {
-            (ctx.sync2.submit)(queue.handle, 1, submit.as_ptr(), vk::Fence::null()).result()?;
-            ctx.device.queue_wait_idle(queue.handle)
-        }
-    });
+    let result = ended.map_err(|e| ctx.failed(OPERATION, half, e)).and_then(|()| queue.run(OPERATION, cmd));
     queue.recycler.give(recording);
-    result.map_err(|e| ctx.failed(OPERATION, half, e))
+    result
 }

@@ -3,11 +3,14 @@
 //! lock and its timeline, so the same code is right on one queue and on four.
 
 use crate::context::Context;
+use crate::device::WAIT_SLICE;
+use crate::door::Door;
 use crate::error::driver;
+use crate::parts::OwnQueue;
 use crate::recycle::Recycler;
 use ash::vk;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{DeviceError, Role};
@@ -99,28 +102,34 @@ impl Plan {
         roles[Role::CopyOut as usize] = 2;
         Self { queues, roles, words: format!("{}; a timeline for each (forced)", self.words) }
     }
+}
 
-    /// (family, how many queues of it), each family once.
-    pub(crate) fn families(&self) -> Vec<(u32, u32)> {
-        let mut out: Vec<(u32, u32)> = Vec::new();
-        for (family, index) in &self.queues {
-            match out.iter_mut().find(|(f, _)| f == family) {
-                Some((_, count)) => *count = (*count).max(index + 1),
-                None => out.push((*family, index + 1)),
-            }
-        }
-        out
-    }
+/// How many queues of each family there are in `own`, as a device's families.
+pub(crate) fn families_of(
+    families: &[vk::QueueFamilyProperties],
+    own: &[OwnQueue],
+) -> Vec<vk::QueueFamilyProperties> {
+    let count = |family: u32| own.iter().filter(|queue| queue.family == family).count() as u32;
+    (0..)
+        .zip(families)
+        .map(|(i, properties)| vk::QueueFamilyProperties { queue_count: count(i), ..*properties })
+        .collect()
+}
+
+/// The place in `own` of the queue that a plan for it calls (family, index).
+pub(crate) fn find(own: &[OwnQueue], (family, index): (u32, u32)) -> Option<usize> {
+    let mut of_family = own.iter().enumerate().filter(|(_, queue)| queue.family == family);
+    of_family.nth(index as usize).map(|(at, _)| at)
 }
 
 /// One VkQueue with its timeline.
 ///
 /// Lock contract: `submitting` owns the order of tickets and what has been waited for; held while one submission is recorded and
-/// submitted; may block on the driver; takes `Recycler`'s lock and `door` inside, and no other. `door` owns the VkQueue (external
-/// synchronisation of vkQueueSubmit2), which split timelines share; held for one driver call; takes nothing inside.
+/// submitted; may block on the driver; takes `Recycler`'s lock and `door` inside, and no other. `door` (see there) owns the VkQueue,
+/// which split timelines share.
 pub(crate) struct Queue {
     pub(crate) handle: vk::Queue,
-    pub(crate) door: Arc<Mutex<()>>,
+    pub(crate) door: Arc<Door>,
     pub(crate) timeline: Timeline,
     pub(crate) semaphore: vk::Semaphore,
     pub(crate) capabilities: vk::QueueFlags,
@@ -143,34 +152,29 @@ pub(crate) struct Submitting {
 }
 
 impl Queue {
-    /// Takes every queue of the plan.
-    pub(crate) fn all(ctx: &Arc<Context>, plan: &Plan) -> Result<Vec<Self>, DeviceError> {
-        let mut queues: Vec<Self> = Vec::with_capacity(plan.queues.len());
-        for place in 0..plan.queues.len() {
-            let mut queue = Self::new(ctx, plan, place)?;
-            if let Some(same) = queues.iter().find(|q| q.handle == queue.handle) {
-                queue.door = Arc::clone(&same.door);
-            }
-            queues.push(queue);
-        }
-        Ok(queues)
+    /// Takes every queue of the plan, which was made for what `own` has.
+    pub(crate) fn all(ctx: &Arc<Context>, plan: &Plan, own: &[OwnQueue]) -> Result<Vec<Self>, DeviceError> {
+        let doors: Vec<_> = own.iter().map(|queue| Arc::new(Door::new(queue.lock.clone()))).collect();
+        let make = |(place, queue): (usize, &(u32, u32))| {
+            let at = find(own, *queue).expect("the plan was made for these queues");
+            Self::new(ctx, place, &own[at], Arc::clone(&doors[at]))
+        };
+        plan.queues.iter().enumerate().map(make).collect()
     }
 
-    /// Takes queue `place` of the plan.
-    fn new(ctx: &Arc<Context>, plan: &Plan, place: usize) -> Result<Self, DeviceError> {
-        let (family, index) = plan.queues[place];
+    /// Takes one as timeline `place`.
+    fn new(ctx: &Arc<Context>, place: usize, own: &OwnQueue, door: Arc<Door>) -> Result<Self, DeviceError> {
+        let (family, handle) = (own.family, own.handle);
         let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
         let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
-        // SAFETY: vkCreateSemaphore: timelineSemaphore is required of every device (`choice.rs`).
+        // SAFETY: vkCreateSemaphore: timelineSemaphore is required of every device (`features.rs`).
         let semaphore = unsafe { ctx.device.create_semaphore(&info, None) }
             .map_err(|e| driver("create a timeline", 0, e))?;
-        // SAFETY: vkGetDeviceQueue: family and index were asked for at device creation, from the same plan.
-        let handle = unsafe { ctx.device.get_device_queue(family, index) };
         let properties = &ctx.physical.families[family as usize];
         let bits = properties.timestamp_valid_bits;
         Ok(Self {
             handle,
-            door: Arc::default(),
+            door,
             timeline: Timeline(place as u8),
             semaphore,
             capabilities: properties.queue_flags,
@@ -185,7 +189,7 @@ impl Queue {
 
     /// On the mock device: the queue is idle, and so everything given to it is done.
     pub(crate) fn settle_mock(&self) -> Result<u64, DeviceError> {
-        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let _door = self.door.enter();
         // SAFETY: vkQueueWaitIdle: the door of the queue is held.
         unsafe { self.ctx.device.queue_wait_idle(self.handle) }
             .map_err(|e| self.ctx.failed("wait for a queue", 0, e))?;
@@ -205,6 +209,53 @@ impl Queue {
             return Err(self.ctx.failed("read a timeline", 0, vk::Result::ERROR_DEVICE_LOST));
         }
         Ok(value)
+    }
+}
+
+impl Queue {
+    /// Submits a command buffer of its own and waits for it, past the timeline.
+    pub(crate) fn run(&self, operation: &'static str, cmd: vk::CommandBuffer) -> Result<(), DeviceError> {
+        let device = &self.ctx.device;
+        let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
+        let submit = [vk::SubmitInfo2::default().command_buffer_infos(&commands)];
+        // SAFETY: vkCreateFence has no conditions here.
+        let fence = unsafe { device.create_fence(&vk::FenceCreateInfo::default(), None) }
+            .map_err(|e| self.ctx.failed(operation, 0, e))?;
+        let door = self.door.enter();
+        // SAFETY: vkQueueSubmit2: the door of the queue is held, the command buffer is executable and the caller's alone, the fence new.
+        let submitted = unsafe { (self.ctx.sync2.submit)(self.handle, 1, submit.as_ptr(), fence) }.result();
+        drop(door);
+        // SAFETY: vkWaitForFences, vkDestroyFence: the fence is of this device; a wait that fails means loss of the device, so nothing
+        // uses the fence after it in any case.
+        let waited = unsafe {
+            let waited = submitted.and_then(|()| device.wait_for_fences(&[fence], true, u64::MAX));
+            device.destroy_fence(fence, None);
+            waited
+        };
+        waited.map_err(|e| self.ctx.failed(operation, 0, e))
+    }
+
+    /// Waits until everything that was submitted is done, or the driver gives the device up.
+    pub(crate) fn drain(&self) {
+        if self.ctx.mock {
+            // Fails only if the device is lost: then nothing runs.
+            let _ = self.settle_mock();
+            return;
+        }
+        let (semaphores, values) = ([self.semaphore], [self.signalled.load(Ordering::Acquire)]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        while !self.ctx.is_gone() {
+            // SAFETY: vkWaitSemaphores: the semaphore is a timeline that lives as long as `self`.
+            match unsafe { self.ctx.device.wait_semaphores(&info, WAIT_SLICE.as_nanos() as u64) } {
+                Ok(()) => return,
+                Err(vk::Result::TIMEOUT) => {}
+                Err(e) => {
+                    // Remembers a loss, which ends this.
+                    let _ = self.ctx.failed("wait for a queue", 0, e);
+                    std::thread::sleep(WAIT_SLICE);
+                }
+            }
+        }
     }
 }
 
@@ -251,7 +302,6 @@ mod tests {
         let plan =
             Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1), family(COMPUTE | TRANSFER, 4)], false);
         assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
-        assert_eq!(plan.families(), [(0, 1), (1, 2)]);
     }
 
     #[test]
@@ -269,10 +319,7 @@ mod tests {
         let one = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false);
         assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 6]));
         let split = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false).split();
-        assert_eq!(
-            (split.families(), split.queues, split.roles),
-            (vec![(0, 1)], vec![(0, 0); 3], [1, 2, 0, 0, 0, 0])
-        );
+        assert_eq!((split.queues, split.roles), (vec![(0, 0); 3], [1, 2, 0, 0, 0, 0]));
         let forced = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 16), family(TRANSFER, 2)], true);
         assert_eq!(forced.queues, [(0, 0)]);
     }

@@ -34,6 +34,8 @@ pub struct DeviceReport {
     pub limits: Vec<(&'static str, String)>,
     /// Optional features: name and whether they are on.
     pub features: Vec<(&'static str, bool)>,
+    /// What the application that made the device did not turn on, and what that costs; empty for a device of our own.
+    pub not_enabled: Vec<String>,
     /// Whether host memory is imported, or why not.
     pub import: String,
     /// How ranges are placed in device memory, and why.
@@ -60,6 +62,9 @@ impl fmt::Display for DeviceReport {
             let list: Vec<&str> = self.features.iter().filter(|(_, v)| *v == on).map(|(n, _)| *n).collect();
             if list.is_empty() { String::from("none") } else { list.join(", ") }
         };
+        for missing in &self.not_enabled {
+            writeln!(f, "  not on     {missing}")?;
+        }
         writeln!(f, "  features   on: {}", names(true))?;
         write!(f, "             off: {}", names(false))
     }

@@ -6,7 +6,7 @@ use crate::dispatch::Dispatcher;
 use crate::kernel::{KernelOptions, VulkanKernel};
 use crate::queues::Queue;
 use ash::vk;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use vkhmm_port::{BoundRange, Command, DeviceError};
 
 const OPERATION: &str = "warm up the compiler";
@@ -44,22 +44,12 @@ pub(crate) fn up(
                 None => Ok(()),
             },
         );
-    let cmd = [vk::CommandBufferSubmitInfo::default().command_buffer(recording.cmd)];
-    let submit = [vk::SubmitInfo2::default().command_buffer_infos(&cmd)];
-    let result = recorded.and_then(|()| {
-        let _guard = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: vkEndCommandBuffer, vkQueueSubmit2, vkQueueWaitIdle: the command buffer was begun by `take` and is ours alone, the
-        // queue is locked, and nothing named here is dropped before the wait.
-        let waited = unsafe {
-            ctx.device
-                .end_command_buffer(recording.cmd)
-                .and_then(|()| {
-                    (ctx.sync2.submit)(queue.handle, 1, submit.as_ptr(), vk::Fence::null()).result()
-                })
-                .and_then(|()| ctx.device.queue_wait_idle(queue.handle))
-        };
-        waited.map_err(|e| ctx.failed(OPERATION, 0, e))
+    // SAFETY: vkEndCommandBuffer: the command buffer was begun by `take` and is ours alone.
+    let ended = recorded.and_then(|()| {
+        unsafe { ctx.device.end_command_buffer(recording.cmd) }.map_err(|e| ctx.failed(OPERATION, 0, e))
     });
+    // Nothing named here is dropped before it is waited for.
+    let result = ended.and_then(|()| queue.run(OPERATION, recording.cmd));
     queue.recycler.give(recording);
     result
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
+pub(crate) mod app;
 pub(crate) mod model;
 pub(crate) mod script;
 mod watch;

@@ -20,6 +20,8 @@ pub struct FakeDeviceOptions {
     pub import: Option<FakeImports>,
     /// Slots per direction of the staging ring.
     pub staging_slots: u32,
+    /// As if its queues were the application's too.
+    pub queue_is_shared: bool,
     /// Frames that `grow` gives in all; more is `OutOfDeviceMemory`.
     pub frames_max: u32,
     /// Longest single arena piece in frames.
@@ -44,6 +46,7 @@ impl Default for FakeDeviceOptions {
             timelines: 3,
             import: Some(FakeImports::default()),
             staging_slots: 4,
+            queue_is_shared: false,
             frames_max: u32::MAX,
             piece_frames_max: u32::MAX,
             regions_max: 256,
@@ -80,6 +83,7 @@ pub(super) fn profile(geometry: Geometry, options: &FakeDeviceOptions) -> Device
         sparse: None,
         in_place_bytes_max: None,
         reasons: ["no sparse buffers".to_owned(), "nothing is used in place".to_owned()],
+        queue_is_shared: options.queue_is_shared,
         regions_max: options.regions_max,
         inline_copy_bytes: options.inline_copy_bytes,
         groups_max: [65_535; 3],

@@ -176,6 +176,7 @@ fn profile(model: &LinkModel, limit: u64) -> DeviceProfile {
         sparse: None,
         in_place_bytes_max: None,
         reasons: ["the model knows spans".to_owned(), "the model knows frames".to_owned()],
+        queue_is_shared: false,
         regions_max: 256,
         inline_copy_bytes: 1 << 20,
         groups_max: [65_535; 3],

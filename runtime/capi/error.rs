@@ -82,6 +82,8 @@ pub enum vkhmm_result {
     VKHMM_ERROR_BUSY = -31,
     /// The process is ending.
     VKHMM_ERROR_ENDING = -32,
+    /// The application shares its only queue, and CPU touches of this kind of memory would have to use it.
+    VKHMM_ERROR_SHARED_QUEUE = -33,
 }
 use vkhmm_result::*;
 
@@ -114,6 +116,7 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::Memory(memory) => memory_code(memory),
             Error::Device(_) => VKHMM_ERROR_NO_DEVICE,
+            Error::SharedQueue { .. } => VKHMM_ERROR_SHARED_QUEUE,
             Error::Host(_) => VKHMM_ERROR_NO_HOST,
             Error::Kernel(KernelError::Unsupported { .. }) => VKHMM_ERROR_UNSUPPORTED,
             Error::Kernel(KernelError::Device(_)) => VKHMM_ERROR_REFUSED,
@@ -225,7 +228,7 @@ names!(VKHMM_OK VKHMM_TIMEOUT VKHMM_INCOMPLETE VKHMM_NONE VKHMM_ERROR_INTERNAL V
     VKHMM_ERROR_NO_HOST VKHMM_ERROR_KERNEL VKHMM_ERROR_UNSUPPORTED VKHMM_ERROR_SETTING VKHMM_ERROR_SYSTEM
     VKHMM_ERROR_WRITES_READ_ONLY_ARGUMENT VKHMM_ERROR_ARGUMENTS VKHMM_ERROR_GRID_TOO_LARGE VKHMM_ERROR_BINDING_TOO_LARGE
     VKHMM_ERROR_MISALIGNED VKHMM_ERROR_WORDS VKHMM_ERROR_PAGEMAP VKHMM_ERROR_REFUSED VKHMM_ERROR_NOT_STABLE
-    VKHMM_ERROR_ACQUIRED VKHMM_ERROR_BUSY VKHMM_ERROR_ENDING);
+    VKHMM_ERROR_ACQUIRED VKHMM_ERROR_BUSY VKHMM_ERROR_ENDING VKHMM_ERROR_SHARED_QUEUE);
 
 /// The name of a result code, such as "VKHMM_ERROR_LOST"; "unknown" for any other number. Never NULL, valid for ever.
 #[unsafe(no_mangle)]
@@ -258,7 +261,10 @@ mod tests {
         for code in -40..10 {
             // SAFETY: the names are static and NUL-terminated.
             let name = unsafe { CStr::from_ptr(vkhmm_result_name(code)) }.to_str().expect("UTF-8");
-            assert_eq!(name != "unknown", (VKHMM_ERROR_ENDING as i32..=VKHMM_NONE as i32).contains(&code));
+            assert_eq!(
+                name != "unknown",
+                (VKHMM_ERROR_SHARED_QUEUE as i32..=VKHMM_NONE as i32).contains(&code)
+            );
         }
     }
 }

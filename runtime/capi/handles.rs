@@ -13,7 +13,10 @@
 
 use crate::error::Failure;
 use crate::error::vkhmm_result::*;
+use crate::parts::Ending;
+use crate::runtime::Runtime;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vkhmm_linux::Owner;
@@ -68,6 +71,10 @@ struct Table {
     forks: u64,
     /// Lock: owns the slots · blocks on nothing · never held while an object is made, used or dropped.
     slots: Mutex<Slots>,
+    /// Runtimes whose handles are gone and whose devices are still at work, by those handles.
+    ///
+    /// Lock: owns the map · blocks on nothing · nothing is taken or dropped while it is held.
+    ending: Mutex<BTreeMap<u64, Ending>>,
 }
 
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
@@ -93,7 +100,8 @@ fn table(fresh: bool) -> Result<&'static Table, Failure> {
         Failure::new(VKHMM_ERROR_OUT_OF_HOST_MEMORY, format!("no page for the mark of this process: {e}"))
     })?;
     let forks = found.map_or(0, |t| (t.forks + 1) & ((1 << FORK_BITS) - 1));
-    let made = Box::into_raw(Box::new(Table { owner, forks, slots: Mutex::default() }));
+    let made =
+        Box::into_raw(Box::new(Table { owner, forks, slots: Mutex::default(), ending: Mutex::default() }));
     match TABLE.compare_exchange(now, made, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: `made` was just leaked and is never freed.
         Ok(_) => Ok(unsafe { &*made }),
@@ -155,7 +163,7 @@ pub(crate) fn insert<T: Kind>(runtime: u64, object: T) -> Result<u64, Failure> {
     let mut slots = table.lock();
     // Whose runtime was destroyed meanwhile has nobody left to free it.
     if runtime != 0 {
-        table.index(&slots, runtime, crate::runtime::Runtime::TAG)?;
+        table.index(&slots, runtime, Runtime::TAG)?;
     }
     let index = match slots.free.pop() {
         Some(index) => index,
@@ -201,10 +209,29 @@ pub(crate) fn remove<T: Kind>(id: u64) -> Result<Arc<T>, Failure> {
 pub(crate) fn remove_runtime(id: u64) -> Result<Vec<Arc<dyn Any + Send + Sync>>, Failure> {
     let table = table(false)?;
     let mut slots = table.lock();
-    table.index(&slots, id, crate::runtime::Runtime::TAG)?;
+    table.index(&slots, id, Runtime::TAG)?;
     let of_it = |slot: &Slot| slot.held.as_ref().is_some_and(|held| held.runtime == id);
     let all: Vec<usize> = (0..slots.all.len()).filter(|i| of_it(&slots.all[*i])).collect();
     Ok(all.into_iter().map(|index| take(&mut slots, index).object).collect())
+}
+
+/// Takes a runtime and everything that goes with it out, to be closed; or finds one that was taken out before.
+pub(crate) fn end_runtime(id: u64) -> Result<Ending, Failure> {
+    let table = table(false)?;
+    if let Some(ending) = table.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+        return Ok(ending);
+    }
+    let mut all = remove_runtime(id)?;
+    let runtime = all.iter().position(|object| object.is::<Runtime>()).expect("a runtime goes with itself");
+    let runtime = typed(&all.swap_remove(runtime));
+    drop(all);
+    Ok(Ending::Used(runtime))
+}
+
+/// Keeps a runtime that is not closed yet for the next try.
+pub(crate) fn still_ending(id: u64, ending: Ending) -> Result<(), Failure> {
+    table(false)?.ending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, ending);
+    Ok(())
 }
 
 fn take(slots: &mut Slots, index: usize) -> Held {

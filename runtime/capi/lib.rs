@@ -16,4 +16,7 @@ mod input;
 pub mod kernel;
 pub mod launch;
 pub mod pagemap;
+pub mod parts;
+pub mod requirements;
 pub mod runtime;
+pub mod vk;

@@ -78,6 +78,7 @@ static void every_runtime_call(vkhmm_runtime rt, vkhmm_result code)
     ANSWERS(code, vkhmm_alloc(rt, 1, NULL, &b));
     ANSWERS(code, vkhmm_alloc_stable(rt, 1, NULL, &b));
     ANSWERS(code, vkhmm_kernel_create(rt, "1234", 4, NULL, &k));
+    ANSWERS(code, vkhmm_runtime_close(rt, 0));
     ANSWERS(code, vkhmm_runtime_destroy(rt));
 }
 

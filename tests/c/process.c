@@ -109,6 +109,7 @@ static void in_a_child(vkhmm_runtime rt, vkhmm_buffer x, vkhmm_kernel k, vkhmm_l
         ANSWERS(forked, vkhmm_launch_destroy(launch));
         ANSWERS(forked, vkhmm_kernel_destroy(k));
         ANSWERS(forked, vkhmm_free(x));
+        ANSWERS(forked, vkhmm_runtime_close(rt, VKHMM_FOREVER));
         ANSWERS(forked, vkhmm_runtime_destroy(rt));
     }
 }

@@ -4,7 +4,18 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// In the order of the header.
-const SOURCES: [&str; 8] = ["error", "diagnose", "runtime", "buffer", "guard", "kernel", "launch", "pagemap"];
+const SOURCES: [&str; 10] = [
+    "error",
+    "diagnose",
+    "runtime",
+    "buffer",
+    "guard",
+    "kernel",
+    "launch",
+    "pagemap",
+    "requirements",
+    "parts",
+];
 
 /// The folder of this crate.
 fn folder() -> &'static Path {
@@ -16,6 +27,11 @@ pub(crate) fn path() -> PathBuf {
     folder().join("include/vkhmm.h")
 }
 
+fn part(name: &str) -> anyhow::Result<String> {
+    let path = folder().join("header").join(name);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
 /// The header as it should be.
 ///
 /// # Errors
@@ -24,9 +40,8 @@ pub(crate) fn generate() -> anyhow::Result<String> {
     let config =
         cbindgen::Config::from_file(folder().join("header/cbindgen.toml")).map_err(anyhow::Error::msg)?;
     let mut builder = cbindgen::Builder::new().with_config(config);
-    let head = folder().join("header/head.txt");
-    let head = std::fs::read_to_string(&head).with_context(|| head.display().to_string())?;
-    builder = builder.with_header(head.trim_end());
+    builder = builder.with_header(part("head.txt")?.trim_end());
+    builder = builder.with_after_include(format!("\n{}", part("vulkan.txt")?.trim_end()));
     for source in SOURCES {
         builder = builder.with_src(folder().join(source).with_extension("rs"));
     }

@@ -31,6 +31,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * Vulkan's types are Vulkan's: include vulkan.h before or after this header, or not at all. These are the declarations of
+ * vulkan_core.h (64-bit platforms), which C11 and C++ let stand twice.
+ */
+#ifndef VULKAN_CORE_H_
+typedef struct VkInstance_T *VkInstance;
+typedef struct VkPhysicalDevice_T *VkPhysicalDevice;
+typedef struct VkDevice_T *VkDevice;
+typedef struct VkQueue_T *VkQueue;
+typedef struct VkBuffer_T *VkBuffer;
+typedef struct VkSemaphore_T *VkSemaphore;
+typedef uint32_t VkFlags;
+typedef VkFlags VkBufferUsageFlags;
+typedef struct VkPhysicalDeviceFeatures VkPhysicalDeviceFeatures;
+typedef void (*PFN_vkVoidFunction)(void);
+typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, const char *pName);
+#endif
+
 /// Version of this header: a major number, which the soname has, too, a minor and a patch number.
 #define VKHMM_VERSION_MAJOR 0
 
@@ -139,6 +157,30 @@
 /// The descriptors live in the device memory itself.
 #define VKHMM_PAGEMAP_DESCRIPTORS_IN_DEVICE 16
 
+/// What vkhmm does not run without, and nothing else.
+#define VKHMM_LEVEL_REQUIRED 1
+
+/// Everything that it can use.
+#define VKHMM_LEVEL_EVERYTHING 2
+
+/// Copies to the device.
+#define VKHMM_ROLE_COPY_IN 1
+
+/// Copies to the host.
+#define VKHMM_ROLE_COPY_OUT 2
+
+/// Kernels.
+#define VKHMM_ROLE_COMPUTE 4
+
+/// Binding of sparse memory.
+#define VKHMM_ROLE_BIND 8
+
+/// Saying when acquired memory may be used.
+#define VKHMM_ROLE_GRANT 16
+
+/// Waiting until released memory may be used again.
+#define VKHMM_ROLE_RELEASE 32
+
 /// What a call answers: zero for success, positive for an answer that is not an error, negative for an error. On every error nothing
 /// has changed, and vkhmm_last_error says what was wrong, what was allowed and what to do.
 enum vkhmm_result
@@ -218,6 +260,8 @@ enum vkhmm_result
     VKHMM_ERROR_BUSY = -31,
     /// The process is ending.
     VKHMM_ERROR_ENDING = -32,
+    /// The application shares its only queue, and CPU touches of this kind of memory would have to use it.
+    VKHMM_ERROR_SHARED_QUEUE = -33,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -479,6 +523,103 @@ typedef struct vkhmm_pagemap {
 
 /// Bits of a page's descriptor.
 typedef uint32_t vkhmm_page_flags;
+
+/// How much an application is ready to turn on for vkhmm.
+typedef uint32_t vkhmm_level;
+
+/// What vkhmm asks of a device. Zero names none.
+typedef struct vkhmm_requirements {
+    /// Opaque.
+    uint64_t id;
+} vkhmm_requirements;
+
+/// An extension or a feature to turn on. The texts are valid until the requirements are destroyed.
+typedef struct vkhmm_wanted {
+    /// Its name, as the specification has it.
+    const char *name;
+    /// NULL if vkhmm does not run without it; else what is lost without it, in words.
+    const char *lost;
+} vkhmm_wanted;
+
+/// Bits of what a queue is for.
+typedef uint32_t vkhmm_roles;
+
+/// Queues of one family, to be created for vkhmm.
+typedef struct vkhmm_wanted_queue {
+    /// Which family.
+    uint32_t family;
+    /// How many of it, beside those that the application keeps for itself.
+    uint32_t count;
+    /// What they are for.
+    vkhmm_roles roles;
+    /// 1 if vkhmm does not run without them. An application that cannot spare the required one may share it under a lock.
+    uint32_t required;
+} vkhmm_wanted_queue;
+
+/// A queue for vkhmm. `lock` and `unlock` are NULL if vkhmm alone uses it. Otherwise the application uses it, too, and both call the
+/// queue under this lock: vkhmm takes it around one call of the driver, and nothing inside; a thread that holds it calls nothing of
+/// vkhmm. They must not throw, and must not be called again after vkhmm_runtime_close has answered OK.
+typedef struct vkhmm_queue {
+    /// From vkGetDeviceQueue; created without flags.
+    VkQueue queue;
+    /// Its family.
+    uint32_t family;
+    /// Zero.
+    uint32_t reserved;
+    /// Returns once the calling thread alone may use the queue.
+    void (*lock)(void *user);
+    /// Ends what `lock` of the same thread began.
+    void (*unlock)(void *user);
+    /// Given to both.
+    void *user;
+} vkhmm_queue;
+
+/// An application's instance and device, and what vkhmm may do with them. vkhmm destroys neither. Whoever passes parts promises all of
+/// this until vkhmm_runtime_close has answered OK:
+///
+/// 1. instance, physical_device and device are alive and belong together; device is made of physical_device alone.
+/// 2. api_version is the instance's apiVersion; extensions are on; features and enabled_features are what vkCreateDevice was given.
+/// 3. Each queue was created with device, without flags, in the family named.
+/// 4. Nobody else uses a queue without a lock, in any way: vkQueueWaitIdle and vkDeviceWaitIdle included.
+/// 5. The locks do as vkhmm_queue says.
+/// 6. families names every family whose queues will touch managed buffers.
+/// 7. usage is allowed on this device for storage buffers with device addresses.
+/// 8. Buffers that are acquired are used as vkhmm_acquire says, and neither destroyed nor bound anew.
+/// 9. Managed pointers are never given to Vulkan: the driver may hold locks that the answer to a touch needs.
+typedef struct vkhmm_parts {
+    /// sizeof(vkhmm_parts).
+    size_t size;
+    /// vkGetInstanceProcAddr of the loader that the instance came from.
+    PFN_vkGetInstanceProcAddr get_instance_proc_addr;
+    /// The instance.
+    VkInstance instance;
+    /// The physical device.
+    VkPhysicalDevice physical_device;
+    /// The device.
+    VkDevice device;
+    /// Names of the device extensions that are on.
+    const char *const *extensions;
+    /// How many.
+    size_t extension_count;
+    /// The pNext chain that vkCreateDevice was given; NULL if there was none. Read during the call only.
+    const void *features;
+    /// What pEnabledFeatures pointed at; NULL if it was. Read during the call only.
+    const VkPhysicalDeviceFeatures *enabled_features;
+    /// Queues for vkhmm; one that can run kernels at least.
+    const struct vkhmm_queue *queues;
+    /// How many.
+    size_t queue_count;
+    /// The families of all queues of the application's that will touch managed buffers, in any order.
+    const uint32_t *families;
+    /// How many.
+    size_t family_count;
+    /// Most bytes of device memory for frames; zero leaves it open. device_memory_limit of the options comes first.
+    uint64_t limit;
+    /// The apiVersion that the instance was created with.
+    uint32_t api_version;
+    /// What managed buffers are used as, beside storage, copies and device addresses.
+    VkBufferUsageFlags usage;
+} vkhmm_parts;
 
 #ifdef __cplusplus
 extern "C" {
@@ -838,6 +979,83 @@ vkhmm_result vkhmm_runtime_page_flags(struct vkhmm_runtime runtime,
 vkhmm_result vkhmm_runtime_is_addressable(struct vkhmm_runtime runtime,
                                           const void *address,
                                           uint32_t *addressable);
+
+/// Asks what a device is to be created with, before it is: extensions, features and queues, each required or with what is lost without
+/// it. `api_version` is the apiVersion that the instance was created with (1.2 or above). Ends with vkhmm_requirements_destroy.
+///
+/// Errors: NO_DEVICE if the device lacks what is required, which the text names; INVALID_ARGUMENT; OUT_OF_HOST_MEMORY.
+///
+/// Pointers: `instance` and `physical_device` are alive, and `get_instance_proc_addr` is vkGetInstanceProcAddr of their loader.
+vkhmm_result vkhmm_requirements_query(PFN_vkGetInstanceProcAddr get_instance_proc_addr,
+                                      VkInstance instance,
+                                      VkPhysicalDevice physical_device,
+                                      uint32_t api_version,
+                                      vkhmm_level level,
+                                      struct vkhmm_requirements *requirements);
+
+/// Gives them up, with their texts and their chain of features. In a forked child it does nothing.
+///
+/// Errors: STALE_HANDLE if they were destroyed before, INVALID_HANDLE, FORKED.
+vkhmm_result vkhmm_requirements_destroy(struct vkhmm_requirements requirements);
+
+/// Device extensions to turn on; those that the device does not have are not listed.
+///
+/// Errors: INCOMPLETE if there are more; of handles, FORKED.
+vkhmm_result vkhmm_requirements_extensions(struct vkhmm_requirements requirements,
+                                           struct vkhmm_wanted *list,
+                                           size_t capacity,
+                                           size_t *needed);
+
+/// Features to turn on, by name; vkhmm_requirements_feature_chain has the same as structures.
+///
+/// Errors: INCOMPLETE if there are more; of handles, FORKED.
+vkhmm_result vkhmm_requirements_features(struct vkhmm_requirements requirements,
+                                         struct vkhmm_wanted *list,
+                                         size_t capacity,
+                                         size_t *needed);
+
+/// The features as a chain for VkDeviceCreateInfo's pNext: VkPhysicalDeviceFeatures2 first, each structure once. To be merged with an
+/// application's own where both have a structure. Valid until the requirements are destroyed.
+///
+/// Errors: Of handles, FORKED.
+vkhmm_result vkhmm_requirements_feature_chain(struct vkhmm_requirements requirements,
+                                              const void **chain);
+
+/// Queues to create for vkhmm, the required one first.
+///
+/// Errors: INCOMPLETE if there are more; of handles, FORKED.
+vkhmm_result vkhmm_requirements_queues(struct vkhmm_requirements requirements,
+                                       struct vkhmm_wanted_queue *list,
+                                       size_t capacity,
+                                       size_t *needed);
+
+/// All of it in words, a line each.
+///
+/// Errors: Of texts, of handles, FORKED.
+vkhmm_result vkhmm_requirements_text(struct vkhmm_requirements requirements,
+                                     char *text,
+                                     size_t capacity,
+                                     size_t *needed);
+
+/// Makes a runtime over a device that the application made and keeps. `options` may be NULL; device and validation in them are the
+/// application's business here. Ends with vkhmm_runtime_close. Small submissions are run and waited for meanwhile.
+///
+/// Errors: NO_DEVICE names what is required and not turned on, or what does not fit together; SHARED_QUEUE if CPU touches would need a queue that
+/// the application shares; otherwise as vkhmm_runtime_create.
+///
+/// Pointers: The promises of vkhmm_parts.
+vkhmm_result vkhmm_runtime_from_vulkan(const struct vkhmm_parts *parts,
+                                       const struct vkhmm_runtime_options *options,
+                                       struct vkhmm_runtime *runtime);
+
+/// Ends a runtime as vkhmm_runtime_destroy does, and waits at most `timeout_ns` nanoseconds until no thread of the runtime's and nothing
+/// made by it uses the Vulkan device: after OK an application may destroy its device. TIMEOUT if that is not so yet: call it again with
+/// the same handle, which is stale for every other call. What was launched is finished first.
+///
+/// Errors: ENDING if the process is ending: vkhmm does not touch the device any more, and what it made from it is still there; STALE_HANDLE,
+/// INVALID_HANDLE, FORKED.
+vkhmm_result vkhmm_runtime_close(struct vkhmm_runtime runtime,
+                                 uint64_t timeout_ns);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -157,7 +157,7 @@ fn parts_that_do_not_fit_are_refused_in_words() {
     // The driver of these tests speaks 1.3: as of 1.2, it is asked for an extension, which this device was created without.
     let mut parts = app.parts();
     parts.api_version = ash::vk::API_VERSION_1_2;
-    // SAFETY: as in `on`.
+    // SAFETY: as in `on`; the version is refused before it is used.
     match unsafe { suited().from_vulkan(parts) } {
         Err(Error::Device(error)) => {
             assert!(error.to_string().contains("without VK_KHR_synchronization2:"), "{error}");
@@ -186,7 +186,7 @@ fn kernels_get_what_the_application_turned_on() {
 
     let app = App::new(&Choices { without: &["shaderInt64", "VK_EXT_robustness2"], ..Choices::default() });
     let rt = on(&app, suited()).expect("a runtime");
-    // SAFETY: as above.
+    // SAFETY: as above: a shipped module.
     match unsafe { rt.kernel(&module) } {
         Err(Error::Kernel(KernelError::Unsupported { need, have, .. })) => {
             assert_eq!((need.as_str(), have.as_str()), ("Int64", "no shaderInt64"));

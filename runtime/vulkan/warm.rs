@@ -44,8 +44,8 @@ pub(crate) fn up(
                 None => Ok(()),
             },
         );
-    // SAFETY: vkEndCommandBuffer: the command buffer was begun by `take` and is ours alone.
     let ended = recorded.and_then(|()| {
+        // SAFETY: vkEndCommandBuffer: the command buffer was begun by `take` and is ours alone.
         unsafe { ctx.device.end_command_buffer(recording.cmd) }.map_err(|e| ctx.failed(OPERATION, 0, e))
     });
     // Nothing named here is dropped before it is waited for.

@@ -146,7 +146,7 @@ fn single_structures_stand_for_parts_of_the_large_ones() {
 
 #[test]
 fn no_chain_is_no_features() {
-    // SAFETY: null is allowed.
+    // SAFETY: no chain is an empty chain: null is allowed.
     let none = unsafe { Features::enabled(core::ptr::null(), None) };
     assert_eq!((names(&none).len(), none.lacks()), (0, Some("synchronization2")));
 }

@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 mod access;
+mod acquire;
 mod builder;
 mod close;
 mod doctor;
@@ -21,6 +22,7 @@ pub mod vulkan;
 mod windows;
 
 pub use access::{Access, Argument, Arguments, Collected};
+pub use acquire::{Accesses, Acquired, DevicePlace};
 pub use builder::{Builder, FaultEngine, PlacementChoice};
 pub use close::{CloseError, Closing};
 pub use doctor::Doctor;

@@ -2,10 +2,13 @@
 //! takes its holds block by block ascending, and only then changes anything. What must wait gives back all it took and waits
 //! for work that needs no admission, so no cycle exists.
 
-mod blocks;
+pub(crate) mod blocks;
 mod commit;
 mod evict;
 mod holds;
+mod turns;
+
+pub(crate) use turns::Turns;
 
 use crate::arena::{NoFrames, Placing};
 use crate::launch::Bound;
@@ -22,42 +25,6 @@ use vkhmm_core::units::{OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
 
-/// Turn numbers: whoever comes first goes first.
-#[derive(Default)]
-pub(crate) struct Turns {
-    next: u64,
-    serving: u64,
-}
-
-impl Turns {
-    /// Whether nobody's request is being admitted or waits for that.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.next == self.serving
-    }
-}
-
-impl core::fmt::Display for Turns {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let waiting = self.next.saturating_sub(self.serving + 1);
-        match self.next == self.serving {
-            true => write!(f, "nobody has the turn"),
-            false => write!(f, "turn {} goes on, {waiting} wait behind it", self.serving),
-        }
-    }
-}
-
-/// Held while it is one's turn. A lock by another name: owns admission · may wait for progress · never with a lock held.
-pub(crate) struct Turn<'a, P: Ports> {
-    engine: &'a Engine<P>,
-}
-
-impl<P: Ports> Drop for Turn<'_, P> {
-    fn drop(&mut self) {
-        self.engine.turns.lock().serving += 1;
-        self.engine.progress.notify();
-    }
-}
-
 /// The three operations of one request: itself, its copies in (and moves), its evictions.
 pub(crate) struct Ops<P: Ports> {
     pub(crate) main: Arc<Op<P>>,
@@ -66,12 +33,12 @@ pub(crate) struct Ops<P: Ports> {
 }
 
 impl<P: Ports> Ops<P> {
-    fn ids(&self) -> [OpId; 3] {
+    pub(crate) fn ids(&self) -> [OpId; 3] {
         [self.main.id, self.copy.id, self.evict.id]
     }
 }
 
-enum Refusal {
+pub(crate) enum Refusal {
     /// Something is on its way: ask again when anything has happened.
     Wait,
     /// Pages are lost; which, is looked up once no lock is held.
@@ -98,23 +65,6 @@ struct Found<P: Ports> {
 }
 
 impl<P: Ports> Engine<P> {
-    /// Waits for one's turn.
-    pub(crate) fn take_turn(&self) -> Turn<'_, P> {
-        let _at = self.places.enter(Place::Turn);
-        let mine = {
-            let mut turns = self.turns.lock();
-            turns.next += 1;
-            turns.next - 1
-        };
-        loop {
-            let seen = self.progress.epoch();
-            if self.turns.lock().serving == mine {
-                return Turn { engine: self };
-            }
-            self.progress.wait(seen, None);
-        }
-    }
-
     /// The slow path of a launch, and all of a prefetch to the device: of that it returns the operation to wait for.
     pub(crate) fn launch_admitted(
         &self,
@@ -139,14 +89,14 @@ impl<P: Ports> Engine<P> {
                 break Err(error);
             }
             match self.try_admit(&ops, &spec, &wants, &of_argument) {
-                Ok(()) => break Ok(()),
+                Ok(_) => break Ok(()),
                 Err(Refusal::Error(error)) => break Err(error),
                 Err(Refusal::Lost) => break Err(self.name_the_lost(&spec)),
                 Err(Refusal::Freed) => break self.check_arguments(&spec), // dead is for good
                 Err(Refusal::Wait) => {
                     waited = true;
                     self.flush();
-                    self.progress.wait(seen, Some(self.config.watchdog));
+                    self.wait_in_turn(seen);
                     watch.check(self, || alloc::format!("launch `{}` waits for admission", spec.label));
                 }
             }
@@ -164,13 +114,13 @@ impl<P: Ports> Engine<P> {
     }
 
     /// The error that names what is lost of a launch's arguments.
-    fn name_the_lost(&self, spec: &LaunchSpec<P>) -> EngineError {
+    pub(crate) fn name_the_lost(&self, spec: &LaunchSpec<P>) -> EngineError {
         let of = |a: &Argument<P>| a.target().and_then(|range| self.check(range, a.bytes).err());
         let named = spec.arguments.iter().find_map(of);
         named.unwrap_or_else(|| EngineError::DeviceLost { cause: self.loss_cause() })
     }
 
-    fn import_arguments(&self, spec: &LaunchSpec<P>) {
+    pub(crate) fn import_arguments(&self, spec: &LaunchSpec<P>) {
         for argument in &spec.arguments {
             if let Some(range) = argument.target() {
                 let block_bytes = self.config.geometry.block_bytes();
@@ -182,7 +132,7 @@ impl<P: Ports> Engine<P> {
 
     /// One want per range and neighbourhood: arguments that overlap, touch or share a block need one span. Also says which want
     /// each argument is part of.
-    fn wants(&self, spec: &LaunchSpec<P>) -> (Vec<Want>, Vec<Option<usize>>) {
+    pub(crate) fn wants(&self, spec: &LaunchSpec<P>) -> (Vec<Want>, Vec<Option<usize>>) {
         let g = self.config.geometry;
         let per_block = g.subs_per_block();
         let mut wants: Vec<Want> = Vec::new();
@@ -239,19 +189,24 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    fn try_admit(
+    /// Admits a request, or changes nothing. Returns where its arguments lie.
+    pub(crate) fn try_admit(
         &self,
         ops: &Ops<P>,
         spec: &LaunchSpec<P>,
         wants: &[Want],
         of_argument: &[Option<usize>],
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<Option<Bound<P>>>, Refusal> {
         let mut blocks = self.argument_blocks(spec);
         for plan in blocks.values() {
             let block = plan.range.blocks[plan.index as usize].lock();
             self.check_block(plan, &block)?;
+            if ops.main.is_open() {
+                self.check_crowd(&plan.range, &block).map_err(Refusal::Error)?;
+            }
         }
         let Placing { plan, buffers, after } = self.place(ops.main.id, wants)?;
+        let acquires = ops.main.is_open();
         let undo = |refusal: Refusal| {
             self.unplace(ops.main.id, &plan);
             Err(refusal)
@@ -262,7 +217,9 @@ impl<P: Ports> Engine<P> {
             let mut own: Vec<RangeId> = plan.evictions.iter().map(|e| e.range).collect();
             own.dedup();
             for range in own {
-                self.evict_in_turn(EvictGoal::Range(range)).map_err(Refusal::Error)?;
+                let goal = EvictGoal::Range(range);
+                if acquires { self.evict_at_once(goal) } else { self.evict_in_turn(goal).map(drop) }
+                    .map_err(Refusal::Error)?;
             }
             return Err(Refusal::Wait);
         }
@@ -281,7 +238,7 @@ impl<P: Ports> Engine<P> {
             ops,
             &blocks,
             found,
-            if spec.kernel.is_some() { Cause::Launch } else { Cause::Prefetch },
+            if spec.kernel.is_some() || acquires { Cause::Launch } else { Cause::Prefetch },
         );
         item.claims = claims;
         if !plan.deps.is_none() || !plan.evictions.is_empty() {
@@ -294,23 +251,26 @@ impl<P: Ports> Engine<P> {
             .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.writes())))
             .collect();
         self.keep_plan(ops.main.id, &plan, wants, &item.waits, &touched);
+        let bound: Vec<Option<Bound<P>>> = of_argument
+            .iter()
+            .map(|w| {
+                let frame_bytes = self.config.geometry.frame_bytes();
+                w.map(|w| Bound::in_span(&plan.placed[w], Arc::clone(&buffers[w]), frame_bytes))
+            })
+            .collect();
         if let Some(kernel) = &spec.kernel {
-            let bound: Vec<Option<Bound<P>>> = of_argument
-                .iter()
-                .map(|w| {
-                    let frame_bytes = self.config.geometry.frame_bytes();
-                    w.map(|w| Bound::in_span(&plan.placed[w], Arc::clone(&buffers[w]), frame_bytes))
-                })
-                .collect();
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));
         }
-        let arrived = if spec.kernel.is_some() {
+        if acquires {
+            self.pin(wants);
+        }
+        let arrived = if spec.kernel.is_some() || acquires {
             &self.counters.in_launch_bytes
         } else {
             &self.counters.in_prefetch_bytes
         };
         Counters::add(arrived, pieces_bytes(&item.ins));
         self.put(item);
-        Ok(())
+        Ok(bound)
     }
 }

@@ -72,6 +72,11 @@ impl<P: Ports> Arena<P> {
         u32::try_from(self.limit_bytes / self.geometry.frame_bytes()).unwrap_or(u32::MAX)
     }
 
+    /// Frames that everything beside the pinned spans may own.
+    pub(crate) fn unpinned_frames(&self) -> u32 {
+        self.limit_frames().saturating_sub(self.placement.stats().pinned)
+    }
+
     pub(crate) fn owned_frames(&self) -> u32 {
         self.placement.stats().owned
     }
@@ -215,8 +220,15 @@ impl<P: Ports> Engine<P> {
             }
         }
         let frame_bytes = self.config.geometry.frame_bytes();
-        let plan = arena.placement.admit(op, wants, now).map_err(|error| match error {
-            AdmitError::MustWait { .. } => NoFrames::Wait,
+        let plan = match arena.placement.admit(op, wants, now) {
+            Err(AdmitError::PinnedApart { range, .. }) => {
+                drop(arena);
+                return Err(self.acquired_apart(range));
+            }
+            planned => planned,
+        };
+        let plan = plan.map_err(|error| match error {
+            AdmitError::MustWait { .. } | AdmitError::PinnedApart { .. } => NoFrames::Wait,
             AdmitError::TooLarge { need, have, limit, held, largest_run } => {
                 NoFrames::Error(EngineError::WorkingSetTooLarge {
                     need: u64::from(need) * frame_bytes,
@@ -226,7 +238,6 @@ impl<P: Ports> Engine<P> {
                     largest_run: u64::from(largest_run) * frame_bytes,
                 })
             }
-            AdmitError::PinnedApart { .. } => NoFrames::Error(EngineError::Pagemap(format!("{error}"))),
         })?;
         arena.tell_frames(&self.device);
         let mut buffers = Vec::with_capacity(plan.placed.len());

@@ -107,6 +107,7 @@ impl<P: Ports> Engine<P> {
             self.resume(&at.range, at.block, &mut block, arrived);
             self.refresh_gate(&at.range, at.block, &block);
         }
+        drop(op.take_buffers());
         op.set_status(OpStatus::Done);
         self.ops.lock().remove(&op.id);
         self.progress.notify();

@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod acquire;
 mod admit;
 mod arena;
 mod audit;
@@ -37,6 +38,7 @@ mod submit;
 mod trace;
 mod waits;
 
+pub use acquire::{Acquired, AcquiredPart};
 pub use audit::Leftovers;
 pub use error::EngineError;
 pub use host::{GuardKind, Residency};
@@ -49,7 +51,7 @@ pub use waits::Waits;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use report::Place;
 use stats::Counters;
@@ -154,6 +156,8 @@ pub struct Engine<P: Ports> {
     pub(crate) work: SignalOf<P>,
     pub(crate) completed: MutexOf<P, Uses>,
     next_op: AtomicU64,
+    /// Acquires that are being asked for, or open.
+    pub(crate) acquires_open: AtomicU32,
     pub(crate) clock: AtomicU64,
     pub(crate) lost: AtomicBool,
     pub(crate) stopping: AtomicBool,
@@ -192,6 +196,7 @@ impl<P: Ports> Engine<P> {
             counters: Counters::default(),
             places: report::Places::default(),
             next_op: AtomicU64::new(1),
+            acquires_open: AtomicU32::new(0),
             clock: AtomicU64::new(1),
             lost: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -334,13 +339,14 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Waits until everything launched before is over.
+    /// Waits until everything launched before is over, and everything acquired before that was released. Not for what is still
+    /// acquired: that ends when the application says so.
     ///
     /// # Errors
     /// `DeviceLost`, `ForkedChild`.
     pub fn sync(&self) -> Result<(), EngineError> {
         let open: Vec<_> = self.ops.lock().values().cloned().collect();
-        for op in open {
+        for op in open.into_iter().filter(|op| !op.is_open()) {
             self.wait(&op, None)?;
         }
         self.check_owned()

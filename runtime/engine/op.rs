@@ -1,6 +1,7 @@
 //! Operations: a launch, a migration, a guard, from queued to done; and the flights that bring them there.
 
 use crate::Ports;
+use crate::arena::Buffer;
 use crate::range::RangeCell;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -45,6 +46,8 @@ pub struct Op<P: Ports> {
     pending: AtomicU32,
     /// Everything it does comes before later work of the compute queue.
     ordered: AtomicBool,
+    /// An application has what it holds, and has not said what ends that: nobody may wait for it on the device.
+    open: AtomicBool,
     /// Device time of its kernel in nanoseconds.
     pub(crate) elapsed_ns: Arc<AtomicU64>,
     /// Tickets of its pieces, and the blocks it holds. Lock: leaf; held for a push or a copy only.
@@ -55,6 +58,8 @@ struct OpInner<P: Ports> {
     uses: Uses,
     waited: Uses,
     blocks: Vec<BlockRef<P>>,
+    /// What an application's own work uses: no submission of ours names them.
+    buffers: Vec<Buffer<P>>,
 }
 
 impl<P: Ports> Op<P> {
@@ -66,9 +71,12 @@ impl<P: Ports> Op<P> {
             status: AtomicU8::new(0),
             pending: AtomicU32::new(1),
             ordered: AtomicBool::new(false),
+            open: AtomicBool::new(false),
             elapsed_ns: Arc::new(AtomicU64::new(0)),
-            inner: exec
-                .mutex(Rank::Leaf, OpInner { uses: Uses::NONE, waited: Uses::NONE, blocks: Vec::new() }),
+            inner: exec.mutex(
+                Rank::Leaf,
+                OpInner { uses: Uses::NONE, waited: Uses::NONE, blocks: Vec::new(), buffers: Vec::new() },
+            ),
         })
     }
 
@@ -135,6 +143,32 @@ impl<P: Ports> Op<P> {
     /// As [`Op::uses`], unless somebody holds the lock.
     pub(crate) fn try_uses(&self) -> Option<Uses> {
         self.inner.try_lock().map(|inner| inner.uses)
+    }
+
+    /// Before anybody else knows the operation: an application is to have what it holds, until [`Op::close`] and one more
+    /// [`Op::land_piece`].
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.pending.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Its uses say, or will say before any later item is processed, what ends it.
+    pub(crate) fn close(&self) {
+        self.open.store(false, Ordering::Release);
+    }
+
+    /// Whether it ends only when an application says so.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Keeps buffers until it is over.
+    pub(crate) fn keep_buffers(&self, buffers: Vec<Buffer<P>>) {
+        self.inner.lock().buffers = buffers;
+    }
+
+    pub(crate) fn take_buffers(&self) -> Vec<Buffer<P>> {
+        core::mem::take(&mut self.inner.lock().buffers)
     }
 
     /// For an operation of one piece that is submitted where it is made: that piece alone decides when it is over.

@@ -86,6 +86,7 @@ impl<P: Ports> Engine<P> {
         let now = self.exec.now();
         // Writing to a String cannot fail.
         let _ = self.report_queues(&mut out, now);
+        let _ = self.report_acquires(&mut out, now);
         let _ = self.report_ops(&mut out, now);
         let _ = self.report_ranges(&mut out, now);
         out
@@ -141,6 +142,22 @@ impl<P: Ports> Engine<P> {
             }
         }
         Ok(())
+    }
+
+    fn report_acquires(&self, out: &mut String, now: u64) -> core::fmt::Result {
+        let Some(ops) = self.ops.try_lock() else { return Ok(()) };
+        let open: Vec<_> = ops.values().filter(|op| op.is_open()).cloned().collect();
+        drop(ops);
+        for op in open.iter().take(LINES_MAX) {
+            writeln!(
+                out,
+                "acquired and not released: #{} `{}`, for {:.3} s",
+                op.id.0,
+                op.label,
+                age(now, op.since)
+            )?;
+        }
+        more(out, open.len())
     }
 
     fn report_ops(&self, out: &mut String, now: u64) -> core::fmt::Result {
@@ -250,9 +267,12 @@ impl<P: Ports> Engine<P> {
             (late && range.blocks.iter().any(parked)).then_some((range, since))
         });
         let Some((range, since)) = late else { return };
+        let by = range.blocks.iter().find_map(|block| self.acquirer_of_parked(&*block.try_lock()?));
+        let by = by.map_or_else(String::new, |by| alloc::format!(", acquired by `{by}`,"));
         if self.places.told_parked.fetch_max(since, Ordering::AcqRel) < since {
             let (label, waited) = (&range.label, age(now, since));
-            self.exec.report(format_args!("a touch of `{label}` waits for {waited:.1} s\n{}", self.report()));
+            self.exec
+                .report(format_args!("a touch of `{label}`{by} waits for {waited:.1} s\n{}", self.report()));
         }
     }
 }

@@ -78,6 +78,10 @@ counters! {
     launches_resident,
     /// Launches that had to wait for capacity or for bytes on their way.
     launches_waited,
+    /// Acquires that were granted.
+    acquires,
+    /// Acquires that were cancelled, or dropped without release.
+    acquires_cancelled,
     /// Waits of callers and parked touches; [`crate::Engine::waits`] has them by label.
     waits,
     /// Nanoseconds waited, all together.

@@ -3,18 +3,22 @@
 //! Items enter in admission order and reach the queues in that order. An item that needs no staging and finds the queue empty is
 //! submitted by its caller; any other, and every later one until the queue is empty, by the submission thread.
 
+mod grants;
 mod items;
 mod staging;
+
+pub(crate) use grants::End;
 
 use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use vkhmm_core::units::{ByteRange, Ticket};
+use grants::Opening;
+use vkhmm_core::units::{ByteRange, OpId, Ticket, Timeline};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{BoundRange, Command, Device, Exec, Mutex, Region, Role, Signal};
 use vkhmm_port::{Source, Submission, Target};
@@ -56,6 +60,8 @@ pub(crate) struct Item<P: Ports> {
     pub(crate) fills: Vec<(u64, u64)>,
     pub(crate) ins: Vec<Piece<P::Device>>,
     pub(crate) dispatch: Option<Dispatch<P::Device>>,
+    /// The promise of an acquire, kept once all of the above is submitted.
+    pub(crate) grant: Option<Ticket>,
 }
 
 impl<P: Ports> Item<P> {
@@ -97,11 +103,19 @@ pub(crate) struct Submit<P: Ports> {
     queue: VecDeque<Item<P>>,
     /// The submission thread is at work on an item.
     busy: bool,
+    /// What applications have acquired and not released.
+    openings: BTreeMap<OpId, Opening<P>>,
 }
 
 impl<P: Ports> Submit<P> {
     pub(crate) fn new() -> Self {
-        Self { next: [1; Uses::TIMELINES_MAX], batch: None, queue: VecDeque::new(), busy: false }
+        Self {
+            next: [1; Uses::TIMELINES_MAX],
+            batch: None,
+            queue: VecDeque::new(),
+            busy: false,
+            openings: BTreeMap::new(),
+        }
     }
 
     /// Whether every admitted item is submitted.
@@ -223,11 +237,7 @@ impl<P: Ports> Engine<P> {
         flight: impl FnOnce(Ticket) -> Flight<P>,
     ) -> Ticket {
         let timeline = self.device.profile().timeline(role);
-        let behind =
-            |b: &Batch<P>| b.ticket.timeline == timeline || waits.on(b.ticket.timeline) >= b.ticket.value;
-        if submit.batch.as_ref().is_some_and(behind) {
-            self.flush_locked(submit);
-        }
+        self.flush_behind(submit, timeline, &waits);
         let signals = self.take_ticket(submit, role);
         self.fly(flight(signals));
         self.hand_over(
@@ -235,6 +245,15 @@ impl<P: Ports> Engine<P> {
             Submission { waits: without(waits, timeline), foreign: Vec::new(), commands, signals },
         );
         signals
+    }
+
+    /// Submits the open batch if what is to be submitted on `timeline` after `waits` must follow it.
+    fn flush_behind(&self, submit: &mut Submit<P>, timeline: Timeline, waits: &Uses) {
+        let behind =
+            |b: &Batch<P>| b.ticket.timeline == timeline || waits.on(b.ticket.timeline) >= b.ticket.value;
+        if submit.batch.as_ref().is_some_and(behind) {
+            self.flush_locked(submit);
+        }
     }
 
     fn fly(&self, flight: Flight<P>) {
@@ -312,7 +331,7 @@ impl<P: Ports> Engine<P> {
 }
 
 /// The uses on other timelines than `own`: a queue runs its own work in order.
-pub(crate) fn without(waits: Uses, own: vkhmm_core::units::Timeline) -> Uses {
+pub(crate) fn without(waits: Uses, own: Timeline) -> Uses {
     let mut out = Uses::NONE;
     waits.iter().filter(|t| t.timeline != own).for_each(|t| out.add(t));
     out

@@ -15,7 +15,7 @@ mod device;
 mod exec;
 mod host;
 
-pub use device::{DEVICE_CASES, DeviceUnderTest, run_device};
+pub use device::{DEVICE_CASES, DeviceUnderTest, Foreign, run_device};
 pub use exec::{EXEC_CASES, run_exec};
 pub use host::{AppView, HOST_CASES, HostUnderTest, run_host};
 

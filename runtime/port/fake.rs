@@ -18,14 +18,16 @@ mod host;
 pub(crate) mod memory;
 mod profile;
 mod queue;
+mod semaphore;
 mod steps;
 mod touch;
 
-pub use device::{DeviceCalls, FakeBuffer, FakeDevice, FakeKernel, FakeSemaphore};
+pub use device::{DeviceCalls, FakeBuffer, FakeDevice, FakeKernel};
 pub use exec::{FakeExec, FakeMutex, FakeSignal, HeldRank};
 pub use host::{FakeHost, FakeHostOptions, HostCalls, Mapping, Weakened, Weakening};
 pub use memory::{FakeImport, FakeImports};
 pub use profile::FakeDeviceOptions;
+pub use semaphore::FakeSemaphore;
 pub use touch::{FakeFaults, TouchError};
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ pub mod reflect;
 mod report;
 mod requirements;
 mod shadow;
+mod share;
 mod staging;
 mod validation;
 mod visibility;

@@ -14,11 +14,11 @@ use vkhmm_core::units::FrameIndex;
 use vkhmm_port::Mutex;
 
 /// What is to happen to one block.
-pub(super) struct BlockPlan<P: Ports> {
-    pub(super) range: Arc<RangeCell<P>>,
-    pub(super) index: u32,
+pub(crate) struct BlockPlan<P: Ports> {
+    pub(crate) range: Arc<RangeCell<P>>,
+    pub(crate) index: u32,
     /// The launch's own pages.
-    pub(super) masks: LaunchMasks,
+    pub(crate) masks: LaunchMasks,
     /// Pages whose device copies go.
     pub(super) evict: PageMask,
     /// Sub-blocks that change frames: number and new frame.
@@ -28,7 +28,7 @@ pub(super) struct BlockPlan<P: Ports> {
 }
 
 /// By block of the reservation, so that locks are taken ascending.
-pub(super) type Blocks<P> = BTreeMap<u32, BlockPlan<P>>;
+pub(crate) type Blocks<P> = BTreeMap<u32, BlockPlan<P>>;
 
 impl<P: Ports> Engine<P> {
     fn plan_of<'a>(blocks: &'a mut Blocks<P>, range: &Arc<RangeCell<P>>, index: u32) -> &'a mut BlockPlan<P> {
@@ -42,7 +42,7 @@ impl<P: Ports> Engine<P> {
         })
     }
 
-    pub(super) fn argument_blocks(&self, spec: &LaunchSpec<P>) -> Blocks<P> {
+    pub(crate) fn argument_blocks(&self, spec: &LaunchSpec<P>) -> Blocks<P> {
         let mut blocks = Blocks::new();
         for argument in &spec.arguments {
             let Some(range) = argument.target() else { continue };

@@ -27,6 +27,7 @@ impl<P: Ports> Engine<P> {
             ins: Vec::new(),
             claims: Vec::new(),
             dispatch: None,
+            grant: None,
         };
         let mut held = Vec::with_capacity(blocks.len());
         for plan in blocks.values() {

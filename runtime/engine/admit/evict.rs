@@ -31,32 +31,19 @@ impl<P: Ports> Engine<P> {
             if self.submit.lock().has_no_queue() {
                 return Ok(());
             }
-            self.progress.wait(seen, Some(self.config.watchdog));
+            self.wait_in_turn(seen);
         }
     }
 
     pub(super) fn evict_in_turn(&self, goal: EvictGoal) -> Result<u64, EngineError> {
-        let label: Arc<str> = "evict".into();
-        let ops = Ops { main: self.new_op(&label), copy: self.new_op(&label), evict: self.new_op(&label) };
+        let ops = self.eviction_ops();
         let _at = self.places.enter(Place::Eviction);
         let mut watch = Watch::new(self);
         loop {
             let seen = self.progress.epoch();
-            let evictions = self.plan_eviction(ops.main.id, goal);
-            let frames: u64 = evictions.iter().map(|e| e.subs.len() as u64).sum();
-            let mut blocks = Blocks::new();
-            let mut found = Found { uses: Uses::NONE, after: Vec::new() };
-            let there = self.add_evictions(&mut blocks, &evictions);
-            let outcome = if there { self.take_holds(&ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
-            match outcome {
-                Ok(()) => {
-                    let item = self.commit(&ops, &blocks, found, Cause::Evict);
-                    self.arena.lock().commit(ops.main.id, &item.waits);
-                    self.put(item);
-                    return Ok(frames * self.config.geometry.frame_bytes());
-                }
+            match self.try_evict(&ops, goal) {
+                Ok(bytes) => return Ok(bytes),
                 Err(refusal) => {
-                    self.arena.lock().abort(ops.main.id);
                     let gone = match refusal {
                         Refusal::Error(error) => Some(error),
                         Refusal::Wait | Refusal::Lost | Refusal::Freed => self.check_alive().err(),
@@ -66,11 +53,47 @@ impl<P: Ports> Engine<P> {
                         return Err(error);
                     }
                     self.flush();
-                    self.progress.wait(seen, Some(self.config.watchdog));
+                    self.wait_in_turn(seen);
                     watch.check(self, || "an eviction waits".into());
                 }
             }
         }
+    }
+
+    /// Evicts as `goal` says if nothing has to be waited for first.
+    pub(super) fn evict_at_once(&self, goal: EvictGoal) -> Result<(), EngineError> {
+        let ops = self.eviction_ops();
+        let outcome = self.try_evict(&ops, goal);
+        if outcome.is_err() {
+            self.forget_ops(&ops.ids());
+        }
+        match outcome {
+            Err(Refusal::Error(error)) => Err(error),
+            Ok(_) | Err(Refusal::Wait | Refusal::Lost | Refusal::Freed) => Ok(()),
+        }
+    }
+
+    fn eviction_ops(&self) -> Ops<P> {
+        let label: Arc<str> = "evict".into();
+        Ops { main: self.new_op(&label), copy: self.new_op(&label), evict: self.new_op(&label) }
+    }
+
+    /// Evicts as `goal` says, or changes nothing. Returns the bytes evicted.
+    fn try_evict(&self, ops: &Ops<P>, goal: EvictGoal) -> Result<u64, Refusal> {
+        let evictions = self.plan_eviction(ops.main.id, goal);
+        let frames: u64 = evictions.iter().map(|e| e.subs.len() as u64).sum();
+        let mut blocks = Blocks::new();
+        let mut found = Found { uses: Uses::NONE, after: Vec::new() };
+        let there = self.add_evictions(&mut blocks, &evictions);
+        let held = if there { self.take_holds(ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
+        if let Err(refusal) = held {
+            self.arena.lock().abort(ops.main.id);
+            return Err(refusal);
+        }
+        let item = self.commit(ops, &blocks, found, Cause::Evict);
+        self.arena.lock().commit(ops.main.id, &item.waits);
+        self.put(item);
+        Ok(frames * self.config.geometry.frame_bytes())
     }
 
     /// Sets how many bytes of device memory frames may take, and evicts what is above. Returns the bytes that were evicted.

@@ -17,6 +17,8 @@ impl<P: Ports> Engine<P> {
         if plan.range.is_dead() && !plan.masks.all().is_empty() {
             return Err(Refusal::Freed);
         }
+        // First of all: what is acquired ends no wait by itself.
+        self.check_open(&plan.range, block, &plan.masks).map_err(Refusal::Error)?;
         block.launch_check(&plan.masks).map_err(|conflict| match conflict {
             Conflict::Wait => Refusal::Wait,
             Conflict::Guarded(_) => {
@@ -76,7 +78,8 @@ impl<P: Ports> Engine<P> {
                 Taken::Deciding => return Err(Refusal::Wait),
             }
             let holders = block.holds().iter().filter(|h| h.mask.intersects(&leaving)).map(|h| h.op);
-            found.after.extend(holders.filter_map(|id| self.op(id)));
+            let holders = holders.filter_map(|id| self.op(id));
+            found.after.extend(holders.inspect(|op| assert!(!op.is_open(), "acquired frames are pinned")));
         }
         found.uses.merge(&block.uses());
         block.launch_deps(&plan.masks, |id| found.after.extend(self.op(id)));
@@ -93,7 +96,14 @@ impl<P: Ports> Engine<P> {
             return Ok(());
         }
         // The gate's launches may still read what is copied in again.
-        found.uses.merge(&plan.range.gate.lock().uses);
+        if !ops.main.is_open() {
+            found.uses.merge(&plan.range.gate.lock().uses);
+        } else if let Taken::After(uses) = self.take_from_gate(&plan.range, plan.index, Park::No) {
+            // An application's queue comes after launches whose tickets are known; the gate lets no other one pass.
+            found.uses.merge(&uses);
+        } else {
+            return Err(Refusal::Wait);
+        }
         // The way home never allocates: every page has its host page before the device may have the only copy.
         for run in (all & block.absent()).runs() {
             self.host.populate(plan.range.run(plan.index, &run)).map_err(|e| Refusal::Error(e.into()))?;

@@ -11,8 +11,11 @@ use vkhmm_port::{Command, Device, Mutex, Role, Signal};
 
 impl<P: Ports> Engine<P> {
     /// Takes an admitted item: submits it here and now if it needs no staging and nothing is before it, else queues it.
-    pub(crate) fn put(&self, item: Item<P>) {
+    pub(crate) fn put(&self, mut item: Item<P>) {
         let mut submit = self.submit.lock();
+        if item.op.is_open() {
+            item.grant = Some(self.promise_grant(&mut submit, &item.op));
+        }
         if !submit.has_no_queue() || item.is_staged() {
             submit.queue.push_back(item);
             drop(submit);
@@ -36,7 +39,7 @@ impl<P: Ports> Engine<P> {
         main.add_uses(&evict.uses());
         let on_compute = |op: &Op<P>| op.uses().iter().all(|t| t.timeline == compute);
         for op in [main, copy, evict] {
-            if launched || on_compute(op) {
+            if launched || on_compute(op) && !op.is_open() {
                 op.set_ordered();
             }
             op.set_status(OpStatus::Submitted);
@@ -107,12 +110,13 @@ impl<P: Ports> Engine<P> {
                 waits.add(self.submit_locked(submit, Role::CopyIn, waits, ins, |t| Flight::of(t, &copy)));
             }
         }
-        let launched = item.dispatch.is_some();
+        let (launched, grant) = (item.dispatch.is_some(), item.grant);
         if let Some(dispatch) = item.dispatch {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }
         let ops = [item.op, item.copy, item.evict];
         self.note_queued(&ops, launched, waited);
+        self.keep_promise(submit, &ops[0], grant);
         ops
     }
 

@@ -89,7 +89,7 @@ impl<P: Ports> Engine<P> {
             landed.add(self.stage_in(&item.copy, chunk, waits));
         }
         waits = landed;
-        let Item { op, copy, evict, dispatch, .. } = item;
+        let Item { op, copy, evict, dispatch, grant, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();
         let mut submit = self.submit.lock();
@@ -97,6 +97,7 @@ impl<P: Ports> Engine<P> {
             self.record_dispatch(&mut submit, &ops[0], waits, dispatch);
         }
         self.note_queued(&ops, launched, waited);
+        self.keep_promise(&mut submit, &ops[0], grant);
         drop(submit);
         self.after_submit(&ops);
     }

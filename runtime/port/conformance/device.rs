@@ -1,11 +1,12 @@
 //! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`].
 
 mod copies;
+mod foreign;
 mod kernels;
 mod memory;
 mod order;
 
-use super::{Case, PATIENCE, is_stopped, run_all};
+use super::{Case, PATIENCE, QUIET, is_stopped, run_all};
 use crate::{
     BoundRange, Command, Device, Direction, Exec, RawBytes, Region, Role, Source, Submission, Target,
 };
@@ -25,10 +26,20 @@ pub struct DeviceUnderTest<D: Device> {
     pub xor: Arc<D::Kernel>,
     /// Makes that many bytes of host memory that the device can import, if it imports, zeroed and aligned; they may be leaked.
     pub importable: Box<dyn Fn(u64) -> RawBytes>,
+    /// Makes a timeline of an application's, at zero. It lives as long as the device.
+    pub semaphore: Box<dyn Fn() -> Foreign<D>>,
+}
+
+/// A timeline of an application's, and what makes it reach a value without any queue.
+pub struct Foreign<D: Device> {
+    /// What submissions name.
+    pub semaphore: D::Semaphore,
+    /// Makes it reach a value, above all before.
+    pub signal: Box<dyn Fn(u64)>,
 }
 
 /// How many cases [`run_device`] runs, whatever the profile.
-pub const DEVICE_CASES: usize = 30;
+pub const DEVICE_CASES: usize = 33;
 
 /// Runs the suite; how many cases ran, which is [`DEVICE_CASES`].
 ///
@@ -59,6 +70,9 @@ pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnde
         ("completed reaches every ticket and never falls", order::completed),
         ("wait ends at its timeout", order::wait_times_out),
         ("wait ends when somebody submits", order::wait_sees_progress),
+        ("a release waits for an application's value", foreign::waits_for_a_value),
+        ("a release waits for every value it names", foreign::waits_for_all),
+        ("a release and its device's own work are in order", foreign::among_our_own),
         ("submissions keep what they name", kernels::keeps),
         ("a kernel changes its binding", kernels::kernel),
         ("a kernel sees copies before a barrier", kernels::kernel_after_copy),
@@ -76,14 +90,15 @@ struct Bench<X: Exec, D: Device> {
     device: Arc<D>,
     xor: Arc<D::Kernel>,
     importable: Box<dyn Fn(u64) -> RawBytes>,
+    semaphore: Box<dyn Fn() -> Foreign<D>>,
     last: Uses,
 }
 
 impl<X: Exec, D: Device> Bench<X, D> {
     fn new(exec: X, it: DeviceUnderTest<D>) -> Self {
-        let DeviceUnderTest { geometry, device, xor, importable } = it;
+        let DeviceUnderTest { geometry, device, xor, importable, semaphore } = it;
         let last = device.completed().expect("completed");
-        Self { exec, geometry, device: Arc::new(device), xor, importable, last }
+        Self { exec, geometry, device: Arc::new(device), xor, importable, semaphore, last }
     }
 
     /// Eight frames as one piece, from frame 0; every byte set.
@@ -99,14 +114,22 @@ impl<X: Exec, D: Device> Bench<X, D> {
     }
 
     fn submit(&mut self, role: Role, after: &[Ticket], commands: Vec<Command<D>>) -> Ticket {
+        self.submit_after(role, after, Vec::new(), commands)
+    }
+
+    fn submit_after(
+        &mut self,
+        role: Role,
+        after: &[Ticket],
+        foreign: Vec<(D::Semaphore, u64)>,
+        commands: Vec<Command<D>>,
+    ) -> Ticket {
         let timeline = self.device.profile().timeline(role);
         let signals = Ticket { timeline, value: self.last.on(timeline) + 1 };
         let mut waits = Uses::NONE;
         // Order on the own timeline needs no wait.
         after.iter().filter(|t| t.timeline != timeline).for_each(|t| waits.add(*t));
-        self.device
-            .submit(role, Submission { waits, foreign: Vec::new(), commands, signals })
-            .expect("submit");
+        self.device.submit(role, Submission { waits, foreign, commands, signals }).expect("submit");
         self.last.add(signals);
         signals
     }
@@ -115,6 +138,15 @@ impl<X: Exec, D: Device> Bench<X, D> {
     fn run(&mut self, role: Role, after: &[Ticket], commands: Vec<Command<D>>) {
         let ticket = self.submit(role, after, commands);
         self.finish(ticket);
+    }
+
+    /// Whether it is reached; after a while in which it might have been.
+    fn is_reached(&self, ticket: Ticket) -> bool {
+        let seen = self.device.completed().expect("completed");
+        if seen.on(ticket.timeline) < ticket.value {
+            self.device.wait(&seen, QUIET).expect("a timeline may stand still");
+        }
+        self.device.completed().expect("completed").on(ticket.timeline) >= ticket.value
     }
 
     fn finish(&self, ticket: Ticket) {

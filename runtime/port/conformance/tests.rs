@@ -1,7 +1,9 @@
 //! The fakes keep the contracts, whatever they are told to be.
 
 use super::*;
-use crate::fake::{FakeDevice, FakeDeviceOptions, FakeExec, FakeHost, FakeHostOptions, FakeKernel};
+use crate::fake::{
+    FakeDevice, FakeDeviceOptions, FakeExec, FakeHost, FakeHostOptions, FakeKernel, FakeSemaphore,
+};
 use crate::{FaultMode, RawBytes};
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
@@ -37,6 +39,10 @@ fn device(geometry: Geometry, options: &FakeDeviceOptions) -> usize {
         device: FakeDevice::new(geometry, FakeDeviceOptions { piece_frames_max: 64, ..options.clone() }),
         xor: Arc::new(FakeKernel::new(xor)),
         importable: Box::new(leaked),
+        semaphore: Box::new(|| {
+            let theirs = FakeSemaphore::default();
+            Foreign { semaphore: theirs.clone(), signal: Box::new(move |value| theirs.signal(value)) }
+        }),
     })
 }
 

@@ -7,7 +7,7 @@ pub use control::DeviceCalls;
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
-use super::{FakeDeviceOptions, FakeExec, FakeImport, locked, steps};
+use super::{FakeDeviceOptions, FakeExec, FakeImport, FakeSemaphore, locked, steps};
 use crate::{Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,16 +29,22 @@ impl FakeKernel {
     }
 }
 
-/// A timeline of an application's that a [`FakeDevice`] waits for.
-#[derive(Clone, Default)]
-pub struct FakeSemaphore(pub(super) Arc<std::sync::atomic::AtomicU64>);
-
 /// A buffer of a [`FakeDevice`].
 pub struct FakeBuffer {
     pub(super) bytes: RawBytes,
     address: u64,
     /// The span lives as long as this.
     _piece: Arc<Bytes>,
+}
+
+impl FakeBuffer {
+    /// Bytes of it, for an application's own work; they live as long as the buffer.
+    ///
+    /// # Panics
+    /// If they are not inside.
+    pub fn bytes(&self, offset: u64, bytes: u64) -> RawBytes {
+        self.bytes.slice(offset as usize, bytes as usize)
+    }
 }
 
 pub(super) struct Piece {
@@ -312,6 +318,15 @@ impl<X: Exec> Device for FakeDevice<X> {
     fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
         let shared = self.shared();
         let (signals, waits) = (submission.signals, submission.waits);
+        for (semaphore, _) in &submission.foreign {
+            let shared = Arc::downgrade(shared);
+            semaphore.wakes(move || {
+                shared.upgrade().is_some_and(|shared| {
+                    shared.changed.notify();
+                    true
+                })
+            });
+        }
         let line = format_args!("{role:?} {}:{} after {}", signals.timeline.0, signals.value, Show(&waits));
         let result = shared.call("submit", 0, line, |state| {
             let timeline = shared.profile.timeline(role);
@@ -323,6 +338,10 @@ impl<X: Exec> Device for FakeDevice<X> {
             );
             assert!(waits.done(&state.submitted), "a wait for {}, which nobody submitted", Show(&waits));
             assert_eq!(waits.on(timeline), 0, "a queue never waits for its own timeline");
+            assert!(
+                submission.foreign.is_empty() || role == Role::Release,
+                "{role:?} waits for an application's work"
+            );
             let (steps, pieces, tally) = steps::resolve(shared, state, &submission);
             state.calls.submit += 1;
             state.calls.bytes_in += tally.bytes_in;
@@ -331,7 +350,8 @@ impl<X: Exec> Device for FakeDevice<X> {
             state.calls.dispatches += tally.dispatches;
             state.submitted.add(signals);
             let keeps = Box::new((pieces, submission.commands));
-            state.queues[usize::from(timeline.0)].push_back(Job { waits, signals, steps, keeps });
+            let foreign = submission.foreign;
+            state.queues[usize::from(timeline.0)].push_back(Job { waits, foreign, signals, steps, keeps });
             Ok(())
         });
         shared.changed.notify();

@@ -2,6 +2,7 @@
 
 use super::device::{Shared, State};
 use super::locked;
+use super::semaphore::FakeSemaphore;
 use super::steps::Step;
 use crate::{Exec, Signal};
 use core::any::Any;
@@ -13,10 +14,18 @@ use vkhmm_core::uses::Uses;
 /// A submission on its way.
 pub(super) struct Job {
     pub(super) waits: Uses,
+    pub(super) foreign: Vec<(FakeSemaphore, u64)>,
     pub(super) signals: Ticket,
     pub(super) steps: Vec<Step>,
     /// What the steps point to: imports, buffers, kernels.
     pub(super) keeps: Box<dyn Any + Send>,
+}
+
+impl Job {
+    fn may_begin(&self, completed: &Uses) -> bool {
+        self.waits.done(completed)
+            && self.foreign.iter().all(|(semaphore, value)| semaphore.value() >= *value)
+    }
 }
 
 /// The thread's body. Owns the execution of one timeline · may block on `changed` and on waits · never holds the state's lock
@@ -60,7 +69,7 @@ fn next<X: Exec>(shared: &Shared<X>, timeline: Timeline) -> Option<Job> {
             let queue = &mut queues[usize::from(timeline.0)];
             match queue.front() {
                 _ if *lost => return None,
-                Some(job) if job.waits.done(completed) => return queue.pop_front(),
+                Some(job) if job.may_begin(completed) => return queue.pop_front(),
                 None if *closed => return None,
                 Some(_) | None => {}
             }

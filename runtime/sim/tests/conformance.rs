@@ -6,9 +6,10 @@ use std::sync::Arc;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
 use vkhmm_port::conformance::{
-    DEVICE_CASES, DeviceUnderTest, EXEC_CASES, HOST_CASES, HostUnderTest, run_device, run_exec, run_host,
+    DEVICE_CASES, DeviceUnderTest, EXEC_CASES, Foreign, HOST_CASES, HostUnderTest, run_device, run_exec,
+    run_host,
 };
-use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeKernel};
+use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeKernel, FakeSemaphore};
 use vkhmm_port::{FaultMode, HostMemory};
 use vkhmm_sim::{device, host, run};
 
@@ -66,6 +67,13 @@ fn devices() {
                     importable: Box::new(move |bytes| {
                         let start = next.fetch_add(bytes, Ordering::Relaxed);
                         memory.alias((start..start + bytes).into())
+                    }),
+                    semaphore: Box::new(|| {
+                        let theirs = FakeSemaphore::default();
+                        Foreign {
+                            semaphore: theirs.clone(),
+                            signal: Box::new(move |value| theirs.signal(value)),
+                        }
                     }),
                 }
             });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
 use vkhmm_core::uses::Uses;
-use vkhmm_port::conformance::{DeviceUnderTest, run_device};
+use vkhmm_port::conformance::{DeviceUnderTest, Foreign, run_device};
 use vkhmm_port::fake::{FakeBuffer, FakeDeviceOptions, FakeImport, FakeKernel, FakeSemaphore};
 use vkhmm_port::{
     BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, HostMemory, RawBytes, Region, Role,
@@ -42,6 +42,8 @@ enum Mistake {
     CpuWritesLandNowhere,
     CpuWritesBesideItsPlace,
     NoBindQueue,
+    ForeignIgnored,
+    FirstForeignOnly,
     GroupsBreakIt,
     TimeIsNonsense,
 }
@@ -177,10 +179,13 @@ impl Device for Broken {
             });
         }
         let waits = if self.mistake == Mistake::WaitsIgnored { Uses::NONE } else { submission.waits };
-        self.device.submit(
-            role,
-            Submission { waits, foreign: submission.foreign, commands, signals: submission.signals },
-        )
+        let mut foreign = submission.foreign;
+        match self.mistake {
+            Mistake::ForeignIgnored => foreign.clear(),
+            Mistake::FirstForeignOnly => foreign.truncate(1),
+            _ => {}
+        }
+        self.device.submit(role, Submission { waits, foreign, commands, signals: submission.signals })
     }
 
     fn completed(&self) -> Result<Uses, DeviceError> {
@@ -286,6 +291,10 @@ fn verdict(mistake: Mistake) -> Option<String> {
                     let start = next.fetch_add(bytes, Ordering::Relaxed);
                     memory.alias((start..start + bytes).into())
                 }),
+                semaphore: Box::new(|| {
+                    let theirs = FakeSemaphore::default();
+                    Foreign { semaphore: theirs.clone(), signal: Box::new(move |value| theirs.signal(value)) }
+                }),
             }
         });
     };
@@ -320,6 +329,8 @@ fn every_mistake_is_caught() {
         (Mistake::CpuWritesLandNowhere, "the CPU writes frames, or is refused"),
         (Mistake::CpuWritesBesideItsPlace, "the CPU writes frames, or is refused"),
         (Mistake::NoBindQueue, "an empty submission reaches its ticket"),
+        (Mistake::ForeignIgnored, "a release waits for an application's value"),
+        (Mistake::FirstForeignOnly, "a release waits for every value it names"),
         (Mistake::GroupsBreakIt, "a kernel runs in as many groups as named"),
         (Mistake::TimeIsNonsense, "a kernel's time is told once it is over"),
     ];

@@ -7,6 +7,7 @@
 #![allow(non_camel_case_types, reason = "these are C's names")]
 #![deny(missing_docs)]
 
+pub mod acquire;
 pub mod buffer;
 pub mod diagnose;
 pub mod error;

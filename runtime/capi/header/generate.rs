@@ -4,7 +4,7 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// In the order of the header.
-const SOURCES: [&str; 10] = [
+const SOURCES: &[&str] = &[
     "error",
     "diagnose",
     "runtime",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 10] = [
     "pagemap",
     "requirements",
     "parts",
+    "acquire",
 ];
 
 /// The folder of this crate.

@@ -621,6 +621,36 @@ typedef struct vkhmm_parts {
     VkBufferUsageFlags usage;
 } vkhmm_parts;
 
+/// Bytes in the application's hands, until vkhmm_release or vkhmm_acquired_cancel. Zero names none.
+typedef struct vkhmm_acquired {
+    /// Opaque.
+    uint64_t id;
+} vkhmm_acquired;
+
+/// Where the bytes of one access lie on the device.
+typedef struct vkhmm_placed {
+    /// The buffer, shared by the queue families that the parts named; VK_NULL_HANDLE for an empty access.
+    VkBuffer buffer;
+    /// First byte, from the start of the VkBuffer.
+    uint64_t offset;
+    /// How many bytes.
+    uint64_t size;
+    /// Device address of the first byte; zero for an empty access.
+    uint64_t address;
+    /// 1 if buffer, offset and address are the same at every acquire of these bytes: descriptors may be written once.
+    uint32_t stable;
+    /// Zero.
+    uint32_t reserved;
+} vkhmm_placed;
+
+/// A timeline semaphore and a value of it.
+typedef struct vkhmm_wait {
+    /// The runtime's: only wait for it, on its device.
+    VkSemaphore semaphore;
+    /// What it reaches without a further call.
+    uint64_t value;
+} vkhmm_wait;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1056,6 +1086,48 @@ vkhmm_result vkhmm_runtime_from_vulkan(const struct vkhmm_parts *parts,
 /// INVALID_HANDLE, FORKED.
 vkhmm_result vkhmm_runtime_close(struct vkhmm_runtime runtime,
                                  uint64_t timeout_ns);
+
+/// Brings bytes to the device for the application's own command buffers: all accesses, or none. It comes after everything launched before
+/// on the same bytes, and takes the host's views away as a launch does. `placed` is an array of `count` places, in the accesses' order.
+/// The application's submissions that use them wait for `wait` first. `label` is for reports and errors, NULL for none.
+///
+/// Never waits for the device. Until the release the frames stay where they are: later launches have the rest of the device memory limit.
+/// Launches and acquires that conflict with it are refused, CPU touches wait. Reads beside reads are granted.
+///
+/// Errors: BUSY: it would have to wait, ask again later; WORKING_SET_TOO_LARGE: it does not fit beside what is acquired already, as
+/// vkhmm_can_acquire tells; ACQUIRED: somebody else has it; and those of vkhmm_kernel_launch that are about memory.
+vkhmm_result vkhmm_acquire(struct vkhmm_runtime runtime,
+                           const struct vkhmm_access *accesses,
+                           size_t count,
+                           const char *label,
+                           struct vkhmm_acquired *acquired,
+                           struct vkhmm_placed *placed,
+                           struct vkhmm_wait *wait);
+
+/// Gives the bytes back after work that is submitted: everything that touches them from now on comes after `value`, without a wait here,
+/// and the next acquire of them is granted at once. After the loss of the device nothing happens.
+///
+/// The caller promises: work is submitted that makes `semaphore`, a timeline semaphore of the runtime's device, reach `value`, and
+/// nothing keeps it from being done; the semaphore lives until it has, and a later launch or touch of the bytes is through,
+/// vkhmm_runtime_sync has returned or the runtime is closed; all work on the bytes waited for `wait`, stayed inside them, stored only to
+/// what was acquired for writing, and is done when `value` is reached.
+///
+/// Errors: INVALID_ARGUMENT for a semaphore that is VK_NULL_HANDLE; of handles, FORKED.
+vkhmm_result vkhmm_release(struct vkhmm_acquired acquired,
+                           VkSemaphore semaphore,
+                           uint64_t value);
+
+/// Gives the bytes back; no work that uses them was submitted. What was acquired with VKHMM_ACCESS_OVERWRITE is zero from now on.
+///
+/// Errors: Of handles, FORKED.
+vkhmm_result vkhmm_acquired_cancel(struct vkhmm_acquired acquired);
+
+/// Whether accesses of `bytes` bytes in all fit the device memory limit beside what is acquired now: 1 or 0. Takes and moves nothing.
+///
+/// Errors: Of handles, FORKED.
+vkhmm_result vkhmm_can_acquire(struct vkhmm_runtime runtime,
+                               uint64_t bytes,
+                               uint32_t *yes);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -235,10 +235,171 @@ static void parts_that_do_not_fit(void)
     drop_device(&own);
 }
 
+/* What a program submits for itself: a fill of what was acquired, after `wait`, and a timeline of its own. */
+struct work {
+    VkCommandPool pool;
+    VkSemaphore timeline;
+    uint64_t value;
+};
+
+static struct work make_work(struct own *own)
+{
+    struct work work = {0};
+    VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
+    VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO, .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
+    VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+    VK(vkCreateCommandPool(own->device, &pool, NULL, &work.pool));
+    VK(vkCreateSemaphore(own->device, &semaphore, NULL, &work.timeline));
+    return work;
+}
+
+static void submit_fill(struct own *own, struct work *work, vkhmm_placed to, vkhmm_wait wait, uint32_t word)
+{
+    VkCommandBufferAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandPool = work->pool, .commandBufferCount = 1};
+    VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    VkCommandBuffer commands;
+    VK(vkAllocateCommandBuffers(own->device, &allocate, &commands));
+    VK(vkBeginCommandBuffer(commands, &begin));
+    vkCmdFillBuffer(commands, to.buffer, to.offset, to.size, word);
+    VK(vkEndCommandBuffer(commands));
+    VkSemaphoreSubmitInfo before = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = wait.semaphore, .value = wait.value, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+    VkSemaphoreSubmitInfo after = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = work->timeline, .value = ++work->value, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+    VkCommandBufferSubmitInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = commands};
+    VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2, .waitSemaphoreInfoCount = 1, .pWaitSemaphoreInfos = &before,
+        .commandBufferInfoCount = 1, .pCommandBufferInfos = &buffer, .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &after};
+    lock_queue(own);
+    VkResult result = vkQueueSubmit2(own->queue, 1, &info, VK_NULL_HANDLE);
+    unlock_queue(own);
+    VK(result);
+}
+
+static void drop_work(struct own *own, struct work *work)
+{
+    vkDestroySemaphore(own->device, work->timeline, NULL);
+    vkDestroyCommandPool(own->device, work->pool, NULL);
+}
+
+static void expect_words(vkhmm_buffer buffer, size_t from, size_t to, uint32_t word)
+{
+    struct touch t = touch(buffer, VKHMM_ACCESS_READ);
+    for (size_t i = from; i < to; i++) CHECK(((uint32_t *)t.bytes)[i] == word);
+    release(t);
+}
+
+static void acquired_bytes_are_the_programs_until_released(void)
+{
+    struct own own;
+    vkhmm_runtime rt;
+    vkhmm_runtime_options o = coherent();
+    vkhmm_acquired acquired, other;
+    vkhmm_placed placed[2], again;
+    vkhmm_wait wait;
+    uint32_t yes;
+    make_device(&own);
+    OK(vkhmm_runtime_from_vulkan(&own.parts, &o, &rt));
+    struct work work = make_work(&own);
+    vkhmm_kernel k = kernel(rt, "scale");
+    vkhmm_buffer x = alloc_bytes(rt, 64 * PAGE, "x"), y = alloc_bytes(rt, 64 * PAGE, "y");
+    number(x, 64 * WORDS);
+    OK(scale(k, x, 64 * WORDS, 2.0f, NULL));
+    vkhmm_access accesses[] = {all(x, VKHMM_ACCESS_WRITE), all(y, VKHMM_ACCESS_READ)};
+    accesses[0].bytes = 32 * PAGE;
+    OK(vkhmm_can_acquire(rt, 1 << 20, &yes));
+    CHECK(yes == 1);
+    OK(vkhmm_can_acquire(rt, 1 << 30, &yes));
+    CHECK(yes == 0);
+    OK(vkhmm_acquire(rt, accesses, 2, "two", &acquired, placed, &wait));
+    CHECK(placed[0].buffer && placed[0].size == 32 * PAGE && placed[0].address && placed[1].buffer && wait.semaphore && wait.value);
+    /* Nobody gets in between; reads beside reads do. */
+    ANSWERS(VKHMM_ERROR_ACQUIRED, scale(k, x, 64 * WORDS, 2.0f, NULL));
+    SAYS("`x` is acquired by `two`");
+    ANSWERS(VKHMM_ERROR_ACQUIRED, vkhmm_acquire(rt, accesses, 1, NULL, &other, &again, &wait));
+    vkhmm_wait second;
+    OK(vkhmm_acquire(rt, accesses + 1, 1, NULL, &other, &again, &second));
+    OK(vkhmm_acquired_cancel(other));
+    submit_fill(&own, &work, placed[0], wait, 0x40400000);
+    OK(vkhmm_release(acquired, work.timeline, work.value));
+    ANSWERS(VKHMM_ERROR_STALE_HANDLE, vkhmm_release(acquired, work.timeline, work.value));
+    ANSWERS(VKHMM_ERROR_STALE_HANDLE, vkhmm_acquired_cancel(acquired));
+    /* What comes later, a kernel or a touch, comes after the program's work: 3 * 2, beside 2 * i * 2. */
+    OK(scale(k, x, 64 * WORDS, 2.0f, NULL));
+    expect_words(x, 0, 32 * WORDS, 0x40c00000);
+    /* Cancelled: nothing was done; what was to be overwritten is zero. */
+    accesses[0].kind = VKHMM_ACCESS_OVERWRITE;
+    OK(vkhmm_acquire(rt, accesses, 1, "nothing", &acquired, placed, &wait));
+    OK(vkhmm_acquired_cancel(acquired));
+    expect_words(x, 0, 32 * WORDS, 0);
+    /* No bytes, no accesses. */
+    accesses[0].bytes = 0;
+    OK(vkhmm_acquire(rt, accesses, 1, "none", &acquired, placed, &wait));
+    CHECK(placed[0].buffer == VK_NULL_HANDLE && placed[0].size == 0);
+    OK(vkhmm_acquired_cancel(acquired));
+    OK(vkhmm_acquire(rt, NULL, 0, "none", &acquired, NULL, &wait));
+    OK(vkhmm_acquired_cancel(acquired));
+    /* Freed in between: the memory stays until the release. */
+    accesses[1].kind = VKHMM_ACCESS_WRITE;
+    OK(vkhmm_acquire(rt, accesses + 1, 1, "freed", &acquired, placed, &wait));
+    OK(vkhmm_free(y));
+    submit_fill(&own, &work, placed[0], wait, 1);
+    OK(vkhmm_release(acquired, work.timeline, work.value));
+    ANSWERS(VKHMM_OK, vkhmm_runtime_close(rt, 10000000000ull));
+    drop_work(&own, &work);
+    drop_device(&own);
+}
+
+static void acquires_that_cannot_be(void)
+{
+    struct own own;
+    vkhmm_runtime rt, theirs = open_runtime();
+    vkhmm_runtime_options o = coherent();
+    vkhmm_acquired acquired = {0};
+    vkhmm_placed placed[2];
+    vkhmm_wait wait;
+    uint32_t yes;
+    const vkhmm_result wrong = VKHMM_ERROR_INVALID_ARGUMENT;
+    make_device(&own);
+    OK(vkhmm_runtime_from_vulkan(&own.parts, &o, &rt));
+    vkhmm_buffer x = alloc_bytes(rt, 64 * PAGE, "x"), big = alloc_bytes(rt, 64 << 20, "big");
+    vkhmm_access a = all(x, VKHMM_ACCESS_WRITE), b = all(big, VKHMM_ACCESS_READ), foreign;
+    ANSWERS(wrong, vkhmm_acquire(rt, NULL, 1, NULL, &acquired, placed, &wait));
+    ANSWERS(wrong, vkhmm_acquire(rt, &a, 1, NULL, NULL, placed, &wait));
+    ANSWERS(wrong, vkhmm_acquire(rt, &a, 1, NULL, &acquired, NULL, &wait));
+    ANSWERS(wrong, vkhmm_acquire(rt, &a, 1, NULL, &acquired, placed, NULL));
+    ANSWERS(wrong, vkhmm_can_acquire(rt, 1, NULL));
+    ANSWERS(VKHMM_ERROR_WORKING_SET_TOO_LARGE, vkhmm_acquire(rt, &b, 1, NULL, &acquired, placed, &wait));
+    foreign = all(alloc_bytes(theirs, PAGE, "theirs"), VKHMM_ACCESS_READ);
+    ANSWERS(VKHMM_ERROR_FOREIGN, vkhmm_acquire(rt, &foreign, 1, NULL, &acquired, placed, &wait));
+    a.bytes = 65 * PAGE;
+    ANSWERS(VKHMM_ERROR_OUT_OF_RANGE, vkhmm_acquire(rt, &a, 1, NULL, &acquired, placed, &wait));
+    a.buffer.id = 0;
+    ANSWERS(VKHMM_ERROR_INVALID_HANDLE, vkhmm_acquire(rt, &a, 1, NULL, &acquired, placed, &wait));
+    CHECK(acquired.id == 0);
+    VkSemaphore any = (VkSemaphore)&own;
+    vkhmm_acquired bad[] = {{0}, {x.id}};
+    for (int i = 0; i < 2; i++) {
+        ANSWERS(VKHMM_ERROR_INVALID_HANDLE, vkhmm_release(bad[i], any, 1));
+        ANSWERS(VKHMM_ERROR_INVALID_HANDLE, vkhmm_acquired_cancel(bad[i]));
+    }
+    vkhmm_runtime none = {0};
+    a = all(x, VKHMM_ACCESS_WRITE);
+    ANSWERS(VKHMM_ERROR_INVALID_HANDLE, vkhmm_acquire(none, &a, 1, NULL, &acquired, placed, &wait));
+    ANSWERS(VKHMM_ERROR_INVALID_HANDLE, vkhmm_can_acquire(none, 1, &yes));
+    OK(vkhmm_acquire(rt, &a, 1, "kept", &acquired, placed, &wait));
+    ANSWERS(wrong, vkhmm_release(acquired, VK_NULL_HANDLE, 1));
+    SAYS("vkhmm_acquired_cancel");
+    /* Goes with its runtime: it is cancelled, and reported. */
+    ANSWERS(VKHMM_OK, vkhmm_runtime_close(rt, 10000000000ull));
+    ANSWERS(VKHMM_ERROR_STALE_HANDLE, vkhmm_acquired_cancel(acquired));
+    drop_device(&own);
+    close_runtime(theirs);
+}
+
 const struct test VULKAN[] = {
     {"requirements_are_asked_before_the_device", requirements_are_asked_before_the_device},
     {"a_runtime_on_the_programs_device", a_runtime_on_the_programs_device},
     {"runtimes_of_their_own_close_too", runtimes_of_their_own_close_too},
+    {"acquired_bytes_are_the_programs_until_released", acquired_bytes_are_the_programs_until_released},
+    {"acquires_that_cannot_be", acquires_that_cannot_be},
     {"parts_that_do_not_fit", parts_that_do_not_fit},
     {NULL, NULL},
 };

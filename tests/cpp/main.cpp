@@ -37,6 +37,7 @@ vkhmm::Runtime small()
     auto options = vkhmm::options();
     options.device_memory_limit = 8 << 20;
     options.validation = VKHMM_ON;
+    options.in_place = VKHMM_OFF; // small buffers move as large ones do
     return vkhmm::Runtime(options);
 }
 
@@ -136,6 +137,34 @@ void moving_ahead_of_time()
     REQUIRE(!rt.report().empty());
 }
 
+void acquired_and_given_back()
+{
+    vkhmm::Runtime rt = small();
+    auto x = rt.alloc<float>(1 << 16, "x");
+    { x.host_mut()[0] = 1.0f; }
+    REQUIRE(x.placement().first >= VKHMM_PLACEMENT_SPAN && !x.placement().second.empty());
+    REQUIRE(rt.can_acquire(1 << 20) && !rt.can_acquire(1 << 30));
+    auto acquired = rt.acquire({x.read(), x.read(0, 1024)}, "twice");
+    REQUIRE(acquired && acquired->places().size() == 2 && acquired->places()[1].size == 4096);
+    REQUIRE(acquired->wait().value > 0);
+    try {
+        vkhmm::fill(x.overwrite(), 0);
+        REQUIRE(!"acquired");
+    } catch (const vkhmm::Error &error) {
+        REQUIRE(error.code() == VKHMM_ERROR_ACQUIRED);
+    }
+    acquired->reset();
+    vkhmm::fill(x.overwrite(), 0);
+    try {
+        auto y = rt.alloc_stable<float>(1 << 20);
+        REQUIRE(y.placement().first != VKHMM_PLACEMENT_SPAN);
+    } catch (const vkhmm::Error &error) {
+        REQUIRE(error.code() == VKHMM_ERROR_NOT_STABLE);
+    }
+    while (!rt.close(std::chrono::seconds(1))) {}
+    REQUIRE(rt.get().id == 0);
+}
+
 } // namespace
 
 int main(int count, char **arguments)
@@ -143,6 +172,7 @@ int main(int count, char **arguments)
     if (count > 1) shaders = arguments[1];
     const std::function<void()> tests[] = {
         a_kernel_runs, plain_memory_between_launches, larger_than_the_device, errors_are_exceptions, moving_ahead_of_time,
+        acquired_and_given_back,
     };
     int passed = 0;
     try {

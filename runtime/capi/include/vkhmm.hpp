@@ -85,6 +85,10 @@ public:
         if (handle_.id) Destroy(std::exchange(handle_, Handle{}));
     }
 
+protected:
+    /// It is gone already.
+    void forget() noexcept { handle_ = Handle{}; }
+
 private:
     Handle handle_{};
 };
@@ -207,6 +211,15 @@ public:
         check(vkhmm_prefetch_to_host(this->get(), first * sizeof(T), bytes(count), &launch));
         return Launch(launch);
     }
+    /// How kernels reach it, and why so.
+    std::pair<vkhmm_placement_kind, std::string> placement() const
+    {
+        vkhmm_placement_kind kind{};
+        auto why = text([this, &kind](char *to, std::size_t capacity, std::size_t *needed) {
+            return vkhmm_buffer_placement(this->get(), &kind, to, capacity, needed);
+        });
+        return {kind, why};
+    }
     /// Throws if any byte was lost with the device.
     void check_lost() const { check(vkhmm_buffer_check(this->get(), 0, VKHMM_WHOLE_SIZE)); }
     std::vector<vkhmm_residency> residency() const
@@ -262,6 +275,68 @@ public:
     }
 };
 
+/// Bytes in the application's hands. What is not released when it goes is cancelled: nothing may have been submitted that uses it.
+class Acquired : public Owner<vkhmm_acquired, vkhmm_acquired_cancel> {
+public:
+    Acquired() = default;
+    Acquired(vkhmm_acquired acquired, std::vector<vkhmm_placed> places, vkhmm_wait wait)
+        : Owner(acquired), places_(std::move(places)), wait_(wait)
+    {
+    }
+    /// Where the accesses lie, in their order.
+    const std::vector<vkhmm_placed> &places() const noexcept { return places_; }
+    /// What submissions that use them wait for.
+    vkhmm_wait wait() const noexcept { return wait_; }
+    /// Gives them back after work that is submitted: see vkhmm_release.
+    void release(VkSemaphore semaphore, std::uint64_t value)
+    {
+        check(vkhmm_release(get(), semaphore, value));
+        forget();
+    }
+
+private:
+    std::vector<vkhmm_placed> places_;
+    vkhmm_wait wait_{};
+};
+
+/// What vkhmm asks of a device that is about to be created. Texts and chain live as long as this.
+class Requirements : public Owner<vkhmm_requirements, vkhmm_requirements_destroy> {
+public:
+    Requirements(PFN_vkGetInstanceProcAddr get, VkInstance instance, VkPhysicalDevice physical_device, std::uint32_t api_version,
+        vkhmm_level level = VKHMM_LEVEL_EVERYTHING)
+        : Owner(made(get, instance, physical_device, api_version, level))
+    {
+    }
+    std::vector<vkhmm_wanted> extensions() const { return listed<vkhmm_wanted>(vkhmm_requirements_extensions); }
+    std::vector<vkhmm_wanted> features() const { return listed<vkhmm_wanted>(vkhmm_requirements_features); }
+    std::vector<vkhmm_wanted_queue> queues() const { return listed<vkhmm_wanted_queue>(vkhmm_requirements_queues); }
+    const void *feature_chain() const
+    {
+        const void *chain = nullptr;
+        check(vkhmm_requirements_feature_chain(get(), &chain));
+        return chain;
+    }
+    std::string text() const
+    {
+        return vkhmm::text([this](char *to, std::size_t capacity, std::size_t *needed) {
+            return vkhmm_requirements_text(get(), to, capacity, needed);
+        });
+    }
+
+private:
+    static vkhmm_requirements made(PFN_vkGetInstanceProcAddr get, VkInstance instance, VkPhysicalDevice physical_device,
+        std::uint32_t api_version, vkhmm_level level)
+    {
+        vkhmm_requirements asked{};
+        check(vkhmm_requirements_query(get, instance, physical_device, api_version, level, &asked));
+        return asked;
+    }
+    template <class T> std::vector<T> listed(vkhmm_result (*of)(vkhmm_requirements, T *, std::size_t, std::size_t *)) const
+    {
+        return list<T>([this, of](T *to, std::size_t capacity, std::size_t *needed) { return of(get(), to, capacity, needed); });
+    }
+};
+
 /// Options with their size set, and everything else left open.
 inline vkhmm_runtime_options options()
 {
@@ -276,12 +351,53 @@ public:
     using Owner::Owner;
     Runtime() : Runtime(options()) {}
     explicit Runtime(const vkhmm_runtime_options &options) : Owner(made(options)) {}
+    /// Over a device that the application made and keeps; the promises of vkhmm_parts are the caller's. Ends with close.
+    static Runtime from_vulkan(const vkhmm_parts &parts, const vkhmm_runtime_options &options = vkhmm::options())
+    {
+        vkhmm_runtime runtime{};
+        check(vkhmm_runtime_from_vulkan(&parts, &options, &runtime));
+        return Runtime(runtime);
+    }
+    /// Ends it with everything that goes with it, and waits until nothing uses the device. Whether that is so: if not, call it again.
+    bool close(std::chrono::nanoseconds timeout)
+    {
+        auto ns = timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count());
+        if (check(vkhmm_runtime_close(get(), ns)) == VKHMM_TIMEOUT) return false;
+        forget();
+        return true;
+    }
 
     template <class T> Buffer<T> alloc(std::size_t count, const char *label = nullptr) const
     {
         vkhmm_buffer buffer{};
         check(vkhmm_alloc(get(), std::uint64_t{count} * sizeof(T), label, &buffer));
         return Buffer<T>(buffer, count);
+    }
+    /// Memory whose device address never changes.
+    template <class T> Buffer<T> alloc_stable(std::size_t count, const char *label = nullptr) const
+    {
+        vkhmm_buffer buffer{};
+        check(vkhmm_alloc_stable(get(), std::uint64_t{count} * sizeof(T), label, &buffer));
+        return Buffer<T>(buffer, count);
+    }
+    /// Brings bytes to the device for the application's own command buffers, never waiting for it: see vkhmm_acquire. Empty where it would
+    /// have to wait.
+    std::optional<Acquired> acquire(std::initializer_list<vkhmm_access> accesses, const char *label = nullptr) const
+    {
+        vkhmm_acquired acquired{};
+        std::vector<vkhmm_placed> places(accesses.size());
+        vkhmm_wait wait{};
+        vkhmm_result result =
+            vkhmm_acquire(get(), accesses.begin(), accesses.size(), label, &acquired, places.data(), &wait);
+        if (result == VKHMM_ERROR_BUSY) return std::nullopt;
+        check(result);
+        return Acquired(acquired, std::move(places), wait);
+    }
+    bool can_acquire(std::uint64_t bytes) const
+    {
+        std::uint32_t yes = 0;
+        check(vkhmm_can_acquire(get(), bytes, &yes));
+        return yes != 0;
     }
     /// The module's contract is the caller's: see vkhmm_kernel_create. `spirv` is a container of bytes or words.
     template <class Spirv> Kernel kernel(const Spirv &spirv, const vkhmm_kernel_options *options = nullptr) const
@@ -292,6 +408,7 @@ public:
     }
     void flush() const { check(vkhmm_runtime_flush(get())); }
     void sync() const { check(vkhmm_runtime_sync(get())); }
+    /// Bytes evicted.
     std::uint64_t trim(std::uint64_t bytes) const
     {
         std::uint64_t evicted = 0;

@@ -18,6 +18,9 @@ static void structs_have_their_sizes(void)
     CHECK(sizeof(vkhmm_access) == 32 && sizeof(vkhmm_value) == 16 && sizeof(vkhmm_grid) == 24);
     CHECK(sizeof(vkhmm_spec) == 16 && sizeof(vkhmm_kernel_options) == 48 && sizeof(vkhmm_residency) == 32);
     CHECK(sizeof(vkhmm_pagemap) == 40 && sizeof(vkhmm_result) == 4 && sizeof(vkhmm_location) == 4);
+    CHECK(sizeof(vkhmm_acquired) == 8 && sizeof(vkhmm_requirements) == 8 && sizeof(vkhmm_placed) == 40);
+    CHECK(sizeof(vkhmm_wait) == 16 && sizeof(vkhmm_queue) == 40 && sizeof(vkhmm_wanted) == 16);
+    CHECK(sizeof(vkhmm_wanted_queue) == 16 && sizeof(vkhmm_placement_kind) == 4);
     CHECK(offsetof(vkhmm_runtime_options, device_memory_limit) == 8);
 }
 
@@ -167,6 +170,7 @@ static void guards_make_system_calls_work(void)
     rewind(file);
     OK(vkhmm_host_begin(y, 0, VKHMM_WHOLE_SIZE, VKHMM_ACCESS_WRITE, &guard, &bytes));
     CHECK(fread(bytes, 4, words, file) == words);
+    ANSWERS(VKHMM_ERROR_GUARDED, scale(k, y, words, 2.0f, NULL));
     OK(vkhmm_host_end(guard));
     fclose(file);
     OK(scale(k, y, words, 2.0f, NULL));

@@ -90,7 +90,8 @@ static void each_thread_has_its_own_last_error(void)
     SAYS("is no vkhmm_buffer");
 }
 
-static void in_a_child(vkhmm_runtime rt, vkhmm_buffer x, vkhmm_kernel k, vkhmm_launch launch, vkhmm_guard guard)
+static void in_a_child(vkhmm_runtime rt, vkhmm_buffer x, vkhmm_kernel k, vkhmm_launch launch, vkhmm_guard guard,
+    vkhmm_acquired acquired)
 {
     void *pointer;
     size_t needed;
@@ -106,6 +107,7 @@ static void in_a_child(vkhmm_runtime rt, vkhmm_buffer x, vkhmm_kernel k, vkhmm_l
     /* Frees do nothing, as often as they are called. */
     for (int i = 0; i < 2; i++) {
         ANSWERS(forked, vkhmm_host_end(guard));
+        ANSWERS(forked, vkhmm_acquired_cancel(acquired));
         ANSWERS(forked, vkhmm_launch_destroy(launch));
         ANSWERS(forked, vkhmm_kernel_destroy(k));
         ANSWERS(forked, vkhmm_free(x));
@@ -121,17 +123,23 @@ static void a_forked_child_is_told_and_harms_nobody(void)
     vkhmm_kernel k = kernel(rt, "scale");
     vkhmm_launch launch;
     vkhmm_guard guard;
+    vkhmm_acquired acquired;
+    vkhmm_placed placed;
+    vkhmm_wait wait;
     int status;
+    vkhmm_access z = all(alloc_bytes(rt, PAGE, "z"), VKHMM_ACCESS_WRITE);
+    OK(vkhmm_acquire(rt, &z, 1, "z", &acquired, &placed, &wait));
     number(x, 4 * WORDS);
     OK(scale(k, x, 4 * WORDS, 2.0f, &launch));
     OK(vkhmm_host_begin(y, 0, PAGE, VKHMM_ACCESS_WRITE, &guard, NULL));
     pid_t child = fork();
     if (child == 0) {
-        in_a_child(rt, x, k, launch, guard);
+        in_a_child(rt, x, k, launch, guard, acquired);
         _exit(0);
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     OK(vkhmm_host_end(guard));
+    OK(vkhmm_acquired_cancel(acquired));
     OK(vkhmm_launch_wait(launch, VKHMM_FOREVER));
     compare(x, 4 * WORDS, 2.0f);
     close_runtime(rt);

@@ -106,9 +106,12 @@ fn the_holder_of_the_lock_may_touch() {
     let mut x = rt.alloc::<f32>(N).expect("alloc");
     x.fill(1.5);
     let scale = kernel(&rt, spv::SCALE);
-    rt.launch(&scale, Grid::linear(N), (x.write(), 2.0_f32)).expect("launch");
-    rt.sync().expect("sync");
-    app.lock.hold(|| assert!(x.iter().all(|v| *v == 3.0)));
+    let mut expected = 1.5;
+    for _ in 0..20 {
+        rt.launch(&scale, Grid::linear(N), (x.write(), 2.0_f32)).expect("launch");
+        expected *= 2.0;
+        app.lock.hold(|| assert!(x.iter().all(|v| *v == expected)));
+    }
     drop((x, scale));
     rt.close(PATIENCE).expect("close");
 }
@@ -173,6 +176,21 @@ fn with_int64(spirv: &[u8]) -> Vec<u8> {
     [head, &0x0002_0011_u32.to_le_bytes(), &11_u32.to_le_bytes(), rest].concat()
 }
 
+/// The module of `scale`, with its local size of 64 given by constants: `OpExecutionMode %main LocalSize 64 1 1` becomes
+/// `OpExecutionModeId %main LocalSizeId %64 %1 %1`.
+fn with_local_size_by_id(spirv: &[u8]) -> Vec<u8> {
+    let mut words: Vec<u32> =
+        spirv.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
+    let constant = |words: &[u32], value: u32| {
+        words.windows(4).find(|w| w[0] == 0x0004_002b && w[3] == value).map(|w| w[2]).expect("a constant")
+    };
+    let (x, one) = (constant(&words, 64), constant(&words, 1));
+    let at = words.windows(3).position(|w| w[0] == 0x0006_0010 && w[2] == 17).expect("a local size");
+    words[at] = 0x0006_014b;
+    words[at + 2..at + 6].copy_from_slice(&[38, x, one, one]);
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
 #[test]
 fn kernels_get_what_the_application_turned_on() {
     let app = App::new(&Choices::default());
@@ -181,15 +199,27 @@ fn kernels_get_what_the_application_turned_on() {
     let module = with_int64(spv::SCALE);
     // SAFETY: the shipped module with one capability more.
     assert_eq!(unsafe { rt.kernel(&module) }.is_ok(), has);
+    // SAFETY: the shipped module, which says its local size otherwise.
+    let by_id = unsafe { rt.kernel(with_local_size_by_id(spv::SCALE)) }.expect("maintenance4 is on");
+    assert_eq!(by_id.local_size(), [64, 1, 1]);
+    drop(by_id);
     rt.close(PATIENCE).expect("close");
     drop(app);
 
-    let app = App::new(&Choices { without: &["shaderInt64", "VK_EXT_robustness2"], ..Choices::default() });
+    let without = &["shaderInt64", "maintenance4", "VK_EXT_robustness2"];
+    let app = App::new(&Choices { without, ..Choices::default() });
     let rt = on(&app, suited()).expect("a runtime");
     // SAFETY: as above: a shipped module.
     match unsafe { rt.kernel(&module) } {
         Err(Error::Kernel(KernelError::Unsupported { need, have, .. })) => {
             assert_eq!((need.as_str(), have.as_str()), ("Int64", "no shaderInt64"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // SAFETY: as above: what the module says of its local size is refused before the driver sees it.
+    match unsafe { rt.kernel(with_local_size_by_id(spv::SCALE)) } {
+        Err(Error::Kernel(KernelError::Unsupported { need, have, .. })) => {
+            assert_eq!((need.as_str(), have.as_str()), ("LocalSizeId", "no maintenance4"));
         }
         other => panic!("{other:?}"),
     }

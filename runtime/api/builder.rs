@@ -12,7 +12,7 @@ use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
 use vkhmm_port::inject::{Injected, Trouble};
-use vkhmm_port::{Device, HostMemory};
+use vkhmm_port::{Device, DeviceProfile, HostMemory};
 use vkhmm_vulkan::{Parts, Switches, VulkanDevice};
 
 /// Which fault engine answers CPU touches.
@@ -124,8 +124,8 @@ impl Builder {
         self
     }
 
-    /// Most bytes of host memory that the device may have imported (and pinned) at a time. Default: a quarter of the memory
-    /// that is available.
+    /// Most bytes of host memory that the device may have imported (and pinned) at a time. Default: a quarter of the memory that is
+    /// available; where device memory is the host's, what the device may have of it, but at most three quarters of what is available.
     #[must_use]
     pub fn import_limit(mut self, bytes: u64) -> Self {
         self.import_limit = Some(bytes);
@@ -183,8 +183,6 @@ impl Builder {
         let host = Arc::new(Injected::new(opened.host, trouble.clone()));
         host.populate(first).map_err(|e| Error::Memory(e.into()))?;
         let probe = host.alias(ByteRange { start: 0, end: geometry.block_bytes() });
-        let placement = self.placement_choice()?;
-        let config = self.engine_config(placement)?;
         let device = match parts {
             None => VulkanDevice::open(device_config, Some(probe))?,
             // SAFETY: only `from_vulkan` brings parts, and its caller promises their contract.
@@ -193,10 +191,12 @@ impl Builder {
         check_queues(&device, host.profile())?;
         let device = Arc::new(device);
         host.punch(first).map_err(|e| Error::Memory(e.into()))?;
+        let placement = self.placement_choice()?;
         let profile = device.profile();
         if placement == Some(PlacementChoice::Sparse) && profile.sparse.is_none() {
             return Err(Error::NoSparse { why: profile.reasons[0].clone() });
         }
+        let config = self.engine_config(placement, profile)?;
         let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
             Some(path) => Some(Recorder::create(&path)?),
             None => None,
@@ -291,7 +291,11 @@ impl Builder {
         })
     }
 
-    fn engine_config(&self, placement: Option<PlacementChoice>) -> Result<vkhmm_engine::Config> {
+    fn engine_config(
+        &self,
+        placement: Option<PlacementChoice>,
+        device: &DeviceProfile,
+    ) -> Result<vkhmm_engine::Config> {
         let limit = or_env(self.limit, "VKHMM_MEMORY_LIMIT", SIZE, size)?;
         let block = Geometry::PRODUCTION.frame_bytes();
         if let Some(bytes) = limit.filter(|b| *b < block) {
@@ -302,11 +306,17 @@ impl Builder {
             });
         }
         let default = vkhmm_engine::Config::default();
-        let available = available_memory().unwrap_or(u64::MAX) / 4;
+        let available = available_memory().unwrap_or(u64::MAX);
+        // Imports are what kernels work on there, as frames are elsewhere; and what is pinned nobody else can have.
+        let import_limit = match device.memory.kind {
+            MemoryKind::UnifiedMemory => device.limit_bytes_default.min(available / 4 * 3),
+            _ => available / 4,
+        };
         let watchdog = env("VKHMM_WATCHDOG", "seconds", |v| v.parse::<u64>().ok().filter(|s| *s > 0))?;
         Ok(vkhmm_engine::Config {
             device_memory_limit: limit,
-            import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?.unwrap_or(available),
+            import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?
+                .unwrap_or(import_limit),
             sparse: placement != Some(PlacementChoice::Span),
             in_place_bytes: or_env(self.in_place_bytes, "VKHMM_IN_PLACE_BYTES", SIZE, size)?
                 .unwrap_or(default.in_place_bytes),

@@ -10,13 +10,18 @@
 //!  Lost     │ poisoned   │ –              │ –                       exclusive │ waits                │ waits
 //! ```
 //!
+//! A block may be used *in place* instead (`in_place`): kernels work on the bytes in A, every page is Absent, Host or Lost, and the
+//! lower table alone keeps CPU and device apart. It never has frames then.
+//!
 //! Location is the program-order truth: it is set when an operation takes its holds, and the holds keep everybody who would
 //! see otherwise away until the operation has made it so. Every function here is a whole transition: it either refuses and
 //! changes nothing, or changes planes, holds and transfers together. The engine calls them under the block's lock and performs
 //! the system calls and copies around them in the order law: revoke before copy out, copied before publish, published before wake.
 
 mod home;
+mod in_place;
 mod launch;
+mod loss;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -35,7 +40,7 @@ use alloc::vec::Vec;
 pub enum HoldKind {
     /// The device reads the frame.
     Reading,
-    /// Somebody reads the bytes in A (copy-in): CPU writes wait.
+    /// Somebody reads the bytes in A (copy-in, or a kernel in place): CPU writes wait.
     InPlace,
     /// Contents or place are changing: every CPU access waits.
     Exclusive,
@@ -108,6 +113,8 @@ pub struct Block {
     evicted: PageMask,
     parked_read: PageMask,
     parked_write: PageMask,
+    /// Kernels work on the bytes in A: see [`Block::in_place_hold`].
+    in_place: bool,
     held_shared: PageMask,
     held_exclusive: PageMask,
     pinned: PageMask,
@@ -140,6 +147,7 @@ impl Block {
             evicted: PageMask::EMPTY,
             parked_read: PageMask::EMPTY,
             parked_write: PageMask::EMPTY,
+            in_place: false,
             held_shared: PageMask::EMPTY,
             held_exclusive: PageMask::EMPTY,
             pinned: PageMask::EMPTY,
@@ -366,25 +374,6 @@ impl Block {
             ..Self::new(self.geometry, PageMask::EMPTY)
         };
         true
-    }
-
-    // ── loss ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// The device is gone: what it alone had, and what was on its way home, is lost; all else keeps its bytes. Every hold ends.
-    /// Returns the pages lost now and whether bytes were on their way home (the block is then quarantined).
-    pub fn lose(&mut self) -> (PageMask, bool) {
-        let moving = self.moving();
-        let lost = (self.dirty() | moving) & self.used;
-        self.lost |= lost;
-        self.host_valid.remove(&lost);
-        let planes = self.dev_mut();
-        planes.valid = PageMask::EMPTY;
-        planes.frames = [FrameIndex::NONE; Self::SUBS_MAX];
-        self.holds.clear();
-        self.transfers.clear();
-        // A guard keeps what is left: its pages are home, so none of them is lost.
-        self.refresh_holds();
-        (lost, !moving.is_empty())
     }
 }
 

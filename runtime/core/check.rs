@@ -23,6 +23,9 @@ pub enum Violation {
     /// I4: a device-valid page has no frame, or shares its frame with another sub-block.
     #[error("I4: pages {0:?} are valid on the device but own no frame")]
     Frame(PageMask),
+    /// I4: a page of a block that is used in place has a device copy.
+    #[error("I4: pages {0:?} have a device copy, and their block is used in place")]
+    InPlace(PageMask),
     /// I5: a guarded page is not on the host, or moves.
     #[error("I5: guarded pages {0:?} are not at home")]
     Pinned(PageMask),
@@ -55,6 +58,7 @@ pub fn check(block: &Block) -> Result<(), Violation> {
         none(transfer.mask.minus(&held) | (transfer.mask & moving), Violation::Transfer)?;
         moving |= transfer.mask;
     }
+    none(if block.is_in_place() { device | moving } else { PageMask::EMPTY }, Violation::InPlace)?;
     let mut frames = BTreeSet::new();
     for sub in subs_of(device, block.geometry()) {
         let frame = block.frame(sub);

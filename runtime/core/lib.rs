@@ -24,7 +24,7 @@
 //! | hold | who is using a page, until its operation is done |
 //! | uses | timeline → last value: what must be reached before a thing is free |
 //!
-//! Reading order: [`units`], [`mask`], [`block`], [`pagemap`], [`placement`], [`check`].
+//! Reading order: [`units`], [`mask`], [`block`], [`pagemap`], [`placement`], [`binding`], [`check`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -32,6 +32,7 @@
 
 extern crate alloc;
 
+pub mod binding;
 pub mod block;
 pub mod check;
 pub mod mask;

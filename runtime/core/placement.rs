@@ -10,10 +10,12 @@
 //!                  └─────► abort(op): as if never asked
 //! ```
 //!
-//! [`SpanPlacement`] is the first one: an argument lies in one run of neighbouring frames, a *span*.
+//! [`SpanPlacement`] is the first one: an argument lies in one run of neighbouring frames, a *span*, or, where its range has a
+//! sparse buffer, in as many small spans as there are gaps to fill.
 
 mod arena;
 mod error;
+mod intervals;
 mod span;
 mod subset;
 #[cfg(test)]
@@ -161,13 +163,13 @@ pub struct Eviction {
 /// plan: then it comes home and is copied in again.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// One span per want, in the same order.
+    /// One place per want, in the same order.
     pub placed: Vec<Placed>,
     /// Device copies.
     pub moves: Vec<Move>,
     /// What makes room.
     pub evictions: Vec<Eviction>,
-    /// New frames of scattered ranges, which are nowhere in `moves`.
+    /// New frames of scattered ranges, which are nowhere in `moves`: ascending, as few and long as the frames allow.
     pub binds: Vec<Binding>,
     /// Every span that exists no longer, evicted or cut up by a move: what the engine keeps per span can go after its last use.
     pub retired: Vec<SpanId>,
@@ -223,8 +225,12 @@ pub trait Placement {
     /// [`Self::evict`] the difference.
     fn set_limit(&mut self, frames: u32);
 
-    /// The committed span that covers all of `subs`, if one does.
+    /// The committed span that covers all of `subs`, if one does; of a scattered range, the frames of exactly `subs`, if all of
+    /// them are in committed spans.
     fn find(&self, range: RangeId, subs: Range<u32>) -> Option<Placed>;
+
+    /// Whether [`Self::find`] would answer; takes no longer for more sub-blocks.
+    fn covers(&self, range: RangeId, subs: Range<u32>) -> bool;
 
     /// The frame of one sub-block, as the last plan has it.
     fn frame_of(&self, range: RangeId, sub: u32) -> Option<FrameIndex>;
@@ -236,7 +242,7 @@ pub trait Placement {
     /// [`AdmitError`]; nothing has changed then.
     ///
     /// # Panics
-    /// If `op` was admitted before, or a want is empty or ends past its range.
+    /// If `op` was admitted before, a want is empty or ends past its range, or a range is scattered in one want and not in another.
     fn admit(&mut self, op: OpId, wants: &[Want], now: u64) -> Result<Plan, AdmitError>;
 
     /// The plan of `op` is carried out. `found` is what the engine knows of the last uses of what was moved or evicted and
@@ -282,6 +288,7 @@ pub trait Placement {
 
     /// How the frames are used.
     fn stats(&self) -> PlacementStats;
+
     /// The frames that nobody owns and nothing waits for, in ascending order: `stats().free` of them, now.
     fn idle(&self) -> Vec<FrameRun>;
 }

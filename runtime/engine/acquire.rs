@@ -10,6 +10,7 @@
 //! An acquire never waits for the device, and nobody waits on the device for an acquire that is open: no ticket says when it ends.
 //! Who would have to is refused, or, on a CPU, parks. Once it is released it is an operation like any other.
 
+use crate::admit::blocks::BlockPlan;
 use crate::admit::{Ops, Refusal};
 use crate::range::RangeCell;
 use crate::report::Place;
@@ -21,7 +22,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use vkhmm_core::block::{Block, LaunchMasks};
+use vkhmm_core::block::Block;
 use vkhmm_core::placement::{Placement, Want};
 use vkhmm_core::units::{OpId, RangeId, Ticket};
 use vkhmm_port::{Device, Exec, HostMemory, Mutex, Signal};
@@ -138,6 +139,9 @@ impl<P: Ports> Engine<P> {
         self.check_alive()?;
         let spec = LaunchSpec { kernel: None, groups: [0; 3], arguments, push: Vec::new(), label };
         self.check_arguments(&spec)?;
+        spec.arguments.iter().filter_map(Argument::target).for_each(|range| {
+            self.settle_way(range);
+        });
         let (wants, of_argument) = self.wants(&spec);
         self.check_capacity(&wants)?;
         self.import_arguments(&spec);
@@ -235,7 +239,8 @@ impl<P: Ports> Engine<P> {
     fn to_be_overwritten(&self, spec: &LaunchSpec<P>) -> Vec<(u64, u64)> {
         let mut out = Vec::new();
         for plan in self.argument_blocks(spec).into_values() {
-            if !plan.masks.overwrite.is_empty() {
+            // In place, what is there is the range's own.
+            if !plan.masks.overwrite.is_empty() && !plan.in_place {
                 let block = plan.range.blocks[plan.index as usize].lock();
                 let pieces = self.pieces(&plan.range, plan.index, &block, plan.masks.overwrite);
                 out.extend(pieces.iter().map(|piece| (piece.device, piece.bytes)));
@@ -256,8 +261,7 @@ impl<P: Ports> Engine<P> {
     fn check_capacity(&self, wants: &[Want]) -> Result<(), EngineError> {
         let frame_bytes = self.config.geometry.frame_bytes();
         let arena = self.arena.lock();
-        let absent = |w: &&Want| arena.placement.find(w.range, w.subs.clone()).is_none();
-        let need: u64 = wants.iter().filter(absent).map(|w| w.subs.len() as u64).sum();
+        let need: u64 = wants.iter().map(|w| u64::from(arena.missing(w))).sum();
         let (have, limit) = (u64::from(arena.unpinned_frames()), u64::from(arena.limit_frames()));
         if need <= have {
             return Ok(());
@@ -283,19 +287,19 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Refuses a request that would have to wait on the device for an open acquire. Under the block's lock.
-    pub(crate) fn check_open(
-        &self,
-        range: &RangeCell<P>,
-        block: &Block,
-        masks: &LaunchMasks,
-    ) -> Result<(), EngineError> {
+    pub(crate) fn check_open(&self, plan: &BlockPlan<P>, block: &Block) -> Result<(), EngineError> {
         if self.acquires_open.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
         let mut by = None;
-        block.launch_deps(masks, |id| by = by.take().or_else(|| self.open_op(id)));
+        let found = |id| by = by.take().or_else(|| self.open_op(id));
+        if plan.in_place {
+            block.in_place_deps(&plan.masks, found);
+        } else {
+            block.launch_deps(&plan.masks, found);
+        }
         match by {
-            Some(by) => Err(acquired(range, &by)),
+            Some(by) => Err(acquired(&plan.range, &by)),
             None => Ok(()),
         }
     }

@@ -71,6 +71,9 @@ impl<P: Ports> Engine<P> {
         op: &Arc<Op<P>>,
         spec: LaunchSpec<P>,
     ) -> Result<Option<Arc<Op<P>>>, EngineError> {
+        spec.arguments.iter().filter_map(Argument::target).for_each(|range| {
+            self.settle_way(range);
+        });
         let (wants, of_argument) = self.wants(&spec);
         // What can never be placed is refused below; it must not pin the host's pages first.
         let subs: u64 = wants.iter().map(|w| u64::from(w.subs.end - w.subs.start)).sum();
@@ -137,7 +140,7 @@ impl<P: Ports> Engine<P> {
         let per_block = g.subs_per_block();
         let mut wants: Vec<Want> = Vec::new();
         for argument in &spec.arguments {
-            let Some(range) = argument.target() else { continue };
+            let Some(range) = argument.framed() else { continue };
             let mut subs = argument.subs(g.frame_bytes());
             let block = |s: &Range<u32>| s.start / per_block..s.end.div_ceil(per_block);
             let near = |w: &Want, s: &Range<u32>| {
@@ -149,13 +152,13 @@ impl<P: Ports> Engine<P> {
                 subs = subs.start.min(other.start)..subs.end.max(other.end);
             }
             let range_subs = range.bytes.div_ceil(g.frame_bytes()) as u32;
-            wants.push(Want { range: range.id, range_subs, subs, scattered: false });
+            wants.push(Want { range: range.id, range_subs, subs, scattered: range.is_sparse() });
         }
         let of_argument = spec
             .arguments
             .iter()
             .map(|argument| {
-                let range = argument.target()?;
+                let range = argument.framed()?;
                 let subs = argument.subs(g.frame_bytes());
                 wants
                     .iter()
@@ -171,7 +174,7 @@ impl<P: Ports> Engine<P> {
         let completed = *self.completed.lock();
         let mut all = Vec::new();
         let mut over = Vec::new();
-        for range in spec.arguments.iter().filter_map(Argument::target) {
+        for range in spec.arguments.iter().filter_map(Argument::framed) {
             let known = range.claims.lock().clone();
             let is_over = |op: &Arc<Op<P>>| op.status() != OpStatus::Queued && op.waited().done(&completed);
             let (gone, kept): (Vec<_>, Vec<_>) = known.into_iter().partition(is_over);
@@ -184,7 +187,7 @@ impl<P: Ports> Engine<P> {
     }
 
     fn note_claim(&self, op: &Arc<Op<P>>, spec: &LaunchSpec<P>) {
-        for range in spec.arguments.iter().filter_map(Argument::target) {
+        for range in spec.arguments.iter().filter_map(Argument::framed) {
             range.claims.lock().push(Arc::clone(op));
         }
     }
@@ -241,7 +244,7 @@ impl<P: Ports> Engine<P> {
             if spec.kernel.is_some() || acquires { Cause::Launch } else { Cause::Prefetch },
         );
         item.claims = claims;
-        if !plan.deps.is_none() || !plan.evictions.is_empty() {
+        if !plan.deps.is_none() || !plan.evictions.is_empty() || !plan.binds.is_empty() {
             self.note_claim(&ops.main, spec);
         }
         let touched: Vec<_> = spec
@@ -250,15 +253,20 @@ impl<P: Ports> Engine<P> {
             .zip(of_argument)
             .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.writes())))
             .collect();
-        self.keep_plan(ops.main.id, &plan, wants, &item.waits, &touched);
+        let named = self.named(&plan.evictions, &plan.binds);
+        item.binds = self.keep_plan(ops.main.id, &plan, &named, wants, &item.waits, &touched);
+        let frame_bytes = self.config.geometry.frame_bytes();
         let bound: Vec<Option<Bound<P>>> = of_argument
             .iter()
-            .map(|w| {
-                let frame_bytes = self.config.geometry.frame_bytes();
-                w.map(|w| Bound::in_span(&plan.placed[w], Arc::clone(&buffers[w]), frame_bytes))
+            .zip(&spec.arguments)
+            .map(|(want, argument)| match want.and_then(|w| Some((w, buffers[w].as_ref()?))) {
+                Some((w, buffer)) => Some(Bound::in_span(&plan.placed[w], Arc::clone(buffer), frame_bytes)),
+                None => argument.target().map(|range| Bound::in_range(range)),
             })
             .collect();
         if let Some(kernel) = &spec.kernel {
+            let in_place = blocks.values().any(|plan| plan.in_place);
+            Counters::add(&self.counters.launches_in_place, u64::from(in_place));
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));
         }
         if acquires {

@@ -1,5 +1,6 @@
 //! Device memory as the engine sees it: registered pagemaps, the placement over their frames, a buffer for each span.
 
+use crate::binds::{Binds, Named};
 use crate::{Engine, EngineError, Op, Ports};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -7,6 +8,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use vkhmm_core::binding::Bindings;
 use vkhmm_core::pagemap::{OwnerId, Pagemap, PagemapId, PagemapRegistry, PagemapRequest, TeardownError};
 use vkhmm_core::placement::{
     AdmitError, EvictGoal, Eviction, Placed, Placement, Plan, SpanId, SpanPlacement, Want,
@@ -21,6 +23,8 @@ pub(crate) struct Arena<P: Ports> {
     pub(crate) limit_bytes: u64,
     pub(crate) registry: PagemapRegistry,
     pub(crate) placement: SpanPlacement,
+    /// What lies where in sparse buffers, once every bind is done that was admitted.
+    pub(crate) bindings: Bindings,
     /// First frame → pagemap, of every piece.
     pieces: BTreeMap<FrameIndex, PagemapId>,
     frames_taken: u32,
@@ -38,8 +42,8 @@ pub(crate) type Buffer<P> = Arc<<<P as Ports>::Device as Device>::Buffer>;
 /// A launch's place on the device.
 pub(crate) struct Placing<P: Ports> {
     pub(crate) plan: Plan,
-    /// One per want.
-    pub(crate) buffers: Vec<Buffer<P>>,
+    /// One per want; `None` where its range has one for life.
+    pub(crate) buffers: Vec<Option<Buffer<P>>>,
     /// The operations of `plan.deps`, looked up while none of them can be over.
     pub(crate) after: Vec<Arc<Op<P>>>,
 }
@@ -53,12 +57,13 @@ pub(crate) enum NoFrames {
 impl<P: Ports> Arena<P> {
     pub(crate) fn new(geometry: Geometry, limit_bytes: u64) -> Self {
         let frames = u32::try_from(limit_bytes / geometry.frame_bytes()).unwrap_or(u32::MAX);
-        let placement = SpanPlacement::new(frames);
+        let placement = SpanPlacement::new(frames, geometry.subs_per_block());
         Self {
             geometry,
             limit_bytes,
             registry: PagemapRegistry::new(DeviceIndex(0), geometry),
             placement,
+            bindings: Bindings::default(),
             pieces: BTreeMap::new(),
             frames_taken: 0,
             next_frame: 0,
@@ -75,6 +80,15 @@ impl<P: Ports> Arena<P> {
     /// Frames that everything beside the pinned spans may own.
     pub(crate) fn unpinned_frames(&self) -> u32 {
         self.limit_frames().saturating_sub(self.placement.stats().pinned)
+    }
+
+    /// Frames that a want needs beside those that it has.
+    pub(crate) fn missing(&self, want: &Want) -> u32 {
+        if self.placement.covers(want.range, want.subs.clone()) {
+            return 0;
+        }
+        let missing = |sub: &u32| !want.scattered || self.placement.frame_of(want.range, *sub).is_none();
+        want.subs.clone().filter(missing).count() as u32
     }
 
     pub(crate) fn owned_frames(&self) -> u32 {
@@ -194,19 +208,16 @@ impl<P: Ports> Engine<P> {
         let completed = *self.completed.lock();
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut arena = self.arena.lock();
-        if !arena.is_live() {
+        if !wants.is_empty() && !arena.is_live() {
             return Err(NoFrames::Error(EngineError::NoPagemap));
         }
         arena.placement.reap(&completed);
         let need: u32 = wants
             .iter()
-            .filter(|w| arena.placement.find(w.range, w.subs.clone()).is_none())
+            .filter(|w| !arena.placement.covers(w.range, w.subs.clone()))
             .map(|w| {
-                if w.range_subs <= arena.limit_frames() / 2 {
-                    w.range_subs
-                } else {
-                    w.subs.end - w.subs.start
-                }
+                let home = !w.scattered && w.range_subs <= arena.limit_frames() / 2;
+                if home { w.range_subs } else { arena.missing(w) }
             })
             .sum();
         let stats = arena.placement.stats();
@@ -242,8 +253,12 @@ impl<P: Ports> Engine<P> {
         arena.tell_frames(&self.device);
         let mut buffers = Vec::with_capacity(plan.placed.len());
         for placed in &plan.placed {
+            if placed.span.is_none() {
+                buffers.push(None);
+                continue;
+            }
             match arena.buffer(&self.device, placed) {
-                Ok(buffer) => buffers.push(buffer),
+                Ok(buffer) => buffers.push(Some(buffer)),
                 Err(error) => {
                     arena.placement.abort(op);
                     let spans: Vec<_> = plan.placed.iter().filter_map(|p| p.span).collect();
@@ -269,24 +284,28 @@ impl<P: Ports> Engine<P> {
         drop(unused);
     }
 
-    /// The plan is carried out: buffers of spans that are gone are let go, uses found on the way are noted.
+    /// The plan is carried out: buffers of spans that are gone are let go, uses found on the way are noted. Answers what changes in
+    /// sparse buffers; `named` are their ranges.
     pub(crate) fn keep_plan(
         &self,
         op: OpId,
         plan: &Plan,
+        named: &Named<P>,
         wants: &[Want],
         found: &Uses,
         touched: &[(usize, core::ops::Range<u32>, bool)],
-    ) {
+    ) -> Binds<P::Device> {
         let now = self.clock.load(Ordering::Relaxed);
         let mut arena = self.arena.lock();
         arena.placement.commit(op, found);
         for (want, subs, written) in touched {
             arena.placement.touch(wants[*want].range, subs.clone(), now, *written);
         }
+        let binds = self.rebind(&mut arena, named, &plan.evictions, &plan.binds);
         let gone = arena.drop_spans(&plan.retired);
         drop(arena);
         drop(gone);
+        binds
     }
 
     pub(crate) fn plan_eviction(&self, op: OpId, goal: EvictGoal) -> Vec<Eviction> {

@@ -1,7 +1,7 @@
 //! What oracles ask of a running engine: whether the invariants hold right now, and what is left over once all is at rest.
 //! Reads everything and changes nothing; an audit tries locks only, so that it may come at any moment.
 
-use crate::range::RangeCell;
+use crate::range::{PlacementKind, RangeCell};
 use crate::{Engine, Ports};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -23,7 +23,7 @@ pub struct Leftovers {
     pub flights: usize,
     /// Requests and batches that have not reached a queue.
     pub unsent: usize,
-    /// Copies home that wait for a staging slot.
+    /// Copies home that wait for a staging slot or a fence.
     pub homes: usize,
     /// Staging slots in use.
     pub slots: usize,
@@ -130,6 +130,15 @@ impl<P: Ports> Engine<P> {
                     frame.0
                 ));
             }
+            let bound = arena.bindings.frame_of(range.id, *sub);
+            if range.way.try_lock().is_some_and(|way| way.kind == PlacementKind::Sparse)
+                && bound != Some(*frame)
+            {
+                return Err(format!(
+                    "sub-block {sub} of `{}` is in frame {}, but its buffer has {bound:?} there",
+                    range.label, frame.0
+                ));
+            }
             let planned = arena.placement.frame_of(range.id, *sub);
             if planned != Some(*frame) {
                 return Err(format!(
@@ -157,6 +166,7 @@ impl<P: Ports> Engine<P> {
             let all = 2 * self.device.profile().staging.slots as usize;
             left.slots = all - slots.free_in.len() - slots.free_out.len();
         }
+        left.homes += self.fences.lock().waiting.len();
         {
             let completed = *self.completed.lock();
             let mut arena = self.arena.lock();

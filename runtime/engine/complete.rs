@@ -35,6 +35,7 @@ impl<P: Ports> Engine<P> {
                 Ok(now) => {
                     self.completed.lock().merge(&now);
                     self.land(&now);
+                    self.land_fences(&now);
                     self.reap();
                     self.release_frames();
                     now
@@ -150,8 +151,9 @@ impl<P: Ports> Engine<P> {
                 return false;
             }
         }
-        // An import that a submission still names pins the host pages.
-        let named = range.imports.lock().pieces.iter().any(|(_, import)| Arc::strong_count(import) > 1);
+        // An import that a submission still names, by itself or by a buffer over it, pins the host pages.
+        let named = range.imports.lock().pieces.iter().any(|(_, import)| Arc::strong_count(import) > 1)
+            || range.way.lock().buffer.as_ref().is_some_and(|buffer| Arc::strong_count(buffer) > 1);
         // A dead block forgets its pages at once: what it forgot before a later one turned out busy, nobody wants. Loss empties a
         // block and quarantines its range under the block's lock, so the look is under it, too.
         let forgets = |block: &MutexOf<P, Block>| {

@@ -74,7 +74,7 @@ impl<P: Ports> Engine<P> {
                 drop(block);
                 if parked {
                     Counters::add(&self.counters.faults_parked, 1);
-                    self.flush();
+                    self.flush_for_touch();
                 }
             }
             _ => self.answer_stray(fault.page),

@@ -124,21 +124,29 @@ impl<P: Ports> Engine<P> {
         if !keep {
             block.add_uses(&waits);
         }
-        let done = waits.done(&self.completed.lock());
-        if self.device.profile().memory.cpu_reads && done && self.read_by_cpu(&pieces) {
+        op.remember(alloc::vec![BlockRef { range: Arc::clone(range), block: index }]);
+        let mut job = HomeJob { op: Arc::clone(&op), pieces, waits };
+        if self.queue_is_shared {
+            match self.put_fence(job) {
+                Some(reached) => job = reached,
+                None => return op,
+            }
+        }
+        let done = self.queue_is_shared || waits.done(&self.completed.lock());
+        if self.device.profile().memory.cpu_reads && done && self.read_by_cpu(&job.pieces) {
             Counters::add(&self.counters.path_cpu_bytes, bytes);
+            drop(op.take_blocks());
             op.set_status(OpStatus::Done);
             self.ops.lock().remove(&op.id);
             block.finish(op.id);
             self.progress.notify(); // a sync may have listed it
-            return op;
+        } else if !self.queue_is_shared {
+            self.send_home(job);
         }
-        op.remember(alloc::vec![BlockRef { range: Arc::clone(range), block: index }]);
-        self.send_home(HomeJob { op: Arc::clone(&op), pieces, waits });
         op
     }
 
-    fn read_by_cpu(&self, pieces: &[Piece<P::Device>]) -> bool {
+    pub(crate) fn read_by_cpu(&self, pieces: &[Piece<P::Device>]) -> bool {
         pieces.iter().all(|piece| {
             let to = self.host.alias((piece.host..piece.host + piece.bytes).into());
             match self.device.read_frames(piece.device, to) {

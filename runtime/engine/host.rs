@@ -244,7 +244,8 @@ impl<P: Ports> Engine<P> {
         Ok(started)
     }
 
-    /// Starts to copy bytes to the device, where they become Shared: the host keeps reading them.
+    /// Starts to copy bytes to the device, where they become Shared: the host keeps reading them. Of a range that is used in place
+    /// nothing moves; it is imported, if it is not yet.
     ///
     /// # Errors
     /// As of [`Engine::launch`].
@@ -253,6 +254,15 @@ impl<P: Ports> Engine<P> {
         range: &Arc<RangeCell<P>>,
         bytes: ByteRange,
     ) -> Result<Arc<Op<P>>, EngineError> {
+        self.check_alive()?;
+        if range.is_in_place() && !range.is_dead() {
+            self.check(range, bytes)?;
+        }
+        if self.settle_way(range) && !range.is_dead() {
+            let op = self.new_op(&range.label);
+            self.forget_ops(&[op.id]);
+            return Ok(op);
+        }
         let argument = Argument {
             range: Some(Arc::clone(range)),
             bytes,

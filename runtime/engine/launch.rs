@@ -79,6 +79,11 @@ impl<P: Ports> Argument<P> {
         self.range.as_ref().filter(|_| !self.bytes.is_empty())
     }
 
+    /// The range, unless it needs no frames: it is used in place, or there is nothing to touch. Asked once its way is settled.
+    pub(crate) fn framed(&self) -> Option<&Arc<RangeCell<P>>> {
+        self.target().filter(|range| !range.is_in_place())
+    }
+
     /// What it does to the pages of one block, given those touched and those wholly covered.
     pub(crate) fn masks(&self, touched: PageMask, covered: PageMask) -> LaunchMasks {
         match self.access {
@@ -116,7 +121,11 @@ impl<P: Ports> Bound<P> {
     }
 
     /// In the buffer that the range has for life.
-    pub(crate) fn in_range(range: &RangeCell<P>, buffer: Arc<<P::Device as Device>::Buffer>) -> Self {
+    ///
+    /// # Panics
+    /// If it has none: a broken invariant, since its way is settled before anything of it is held.
+    pub(crate) fn in_range(range: &RangeCell<P>) -> Self {
+        let buffer = range.way.lock().buffer.clone().expect("a range that is held has its buffer for life");
         Self { buffer, from: 0, key: Self::VIRTUAL | range.offset() }
     }
 }
@@ -145,6 +154,7 @@ impl<P: Ports> Engine<P> {
             return Err(error);
         }
         Counters::add(&self.counters.launches, u64::from(kernel));
+        self.see_submitted();
         if self.lost.load(Ordering::Acquire) {
             op.set_status(OpStatus::Lost);
         }
@@ -216,8 +226,12 @@ impl<P: Ports> Engine<P> {
             .map(|argument| match argument.target() {
                 None => Some(None),
                 Some(range) => {
-                    let subs = argument.subs(frame_bytes);
-                    let (placed, buffer) = self.find_span(range.id, subs, argument.access.writes())?;
+                    let (subs, written) = (argument.subs(frame_bytes), argument.access.writes());
+                    if range.is_sparse() {
+                        let there = self.use_bound(range.id, subs, written);
+                        return there.then(|| Some(Bound::in_range(range)));
+                    }
+                    let (placed, buffer) = self.find_span(range.id, subs, written)?;
                     Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
                 }
             })

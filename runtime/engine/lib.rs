@@ -20,12 +20,15 @@ mod acquire;
 mod admit;
 mod arena;
 mod audit;
+mod binds;
 mod complete;
 mod error;
 mod fault;
+mod fence;
 mod frames;
 mod home;
 mod host;
+mod in_place;
 mod launch;
 mod lose;
 mod memory;
@@ -142,6 +145,8 @@ pub struct Engine<P: Ports> {
     pub(crate) flights: MutexOf<P, submit::Flights<P>>,
     /// Lock: leaf. Owns the free staging slots and the copies home that wait for one.
     pub(crate) slots: MutexOf<P, submit::Slots<P>>,
+    /// Lock: leaf. Owns the copies home that wait for their last writers without a submission.
+    pub(crate) fences: MutexOf<P, fence::Fences<P>>,
     /// Lock: leaf. Owns dropped ranges that operations still use.
     pub(crate) zombies: MutexOf<P, Vec<Arc<RangeCell<P>>>>,
     /// Lock: leaf. Owns the last trace events.
@@ -161,7 +166,11 @@ pub struct Engine<P: Ports> {
     pub(crate) clock: AtomicU64,
     pub(crate) lost: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// A touch waits for the open batch, which the submission thread is to submit.
+    pub(crate) flush_asked: AtomicBool,
     pub(crate) faults_parked: bool,
+    /// Nothing that answers touches may submit (`fence.rs`).
+    pub(crate) queue_is_shared: bool,
     pub(crate) duplicates: bool,
     pub(crate) host: Arc<P::Host>,
 }
@@ -171,12 +180,18 @@ impl<P: Ports> Engine<P> {
     ///
     /// # Errors
     /// None today; the limit is checked by the caller against the device.
+    ///
+    /// # Panics
+    /// If touches would need a queue that is the application's too: opening such a device is refused.
     pub fn new(exec: P::Exec, host: Arc<P::Host>, device: Arc<P::Device>, config: Config) -> Arc<Self> {
         let g = config.geometry;
         let blocks = (host.profile().reservation_bytes / g.block_bytes()) as u32;
         let limit = config.device_memory_limit.unwrap_or(device.profile().limit_bytes_default);
         let profile = host.profile();
         let faults_parked = profile.faults != FaultMode::Declared;
+        let queue_is_shared = faults_parked && device.profile().queue_is_shared;
+        let cpu_reads = device.profile().memory.cpu_reads;
+        assert!(!queue_is_shared || cpu_reads, "touches need a queue that the application may hold");
         let duplicates = !faults_parked || (profile.publish_read_only && profile.protect);
         Arc::new(Self {
             space: exec.mutex(Rank::Space, range::Space::new(blocks)),
@@ -186,6 +201,7 @@ impl<P: Ports> Engine<P> {
             ops: exec.mutex(Rank::Leaf, alloc::collections::BTreeMap::new()),
             flights: exec.mutex(Rank::Leaf, submit::Flights::default()),
             slots: exec.mutex(Rank::Leaf, submit::Slots::new(device.profile().staging.slots)),
+            fences: exec.mutex(Rank::Leaf, fence::Fences::new()),
             zombies: exec.mutex(Rank::Leaf, Vec::new()),
             trace: exec.mutex(Rank::Leaf, trace::Ring::default()),
             waited: exec.mutex(Rank::Leaf, waits::Table::new()),
@@ -200,7 +216,9 @@ impl<P: Ports> Engine<P> {
             clock: AtomicU64::new(1),
             lost: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            flush_asked: AtomicBool::new(false),
             faults_parked,
+            queue_is_shared,
             duplicates,
             exec,
             host,

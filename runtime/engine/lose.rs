@@ -36,9 +36,9 @@ impl<P: Ports> Engine<P> {
         for range in &ranges {
             for index in 0..range.block_count() {
                 let mut block = range.blocks[index as usize].lock();
-                let (lost, moving) = block.lose();
+                let (lost, writes) = block.lose();
                 range.gate.lock().put(index, Summary { device_valid: false, device_only: false });
-                if moving {
+                if writes {
                     range.quarantined.store(true, Ordering::Release);
                 }
                 if !range.is_dead() {
@@ -65,6 +65,8 @@ impl<P: Ports> Engine<P> {
         drop(turn);
         let homes = core::mem::take(&mut self.slots.lock().homes);
         drop(homes);
+        let fences = core::mem::take(&mut self.fences.lock().waiting);
+        drop(fences);
         self.exec.report(format_args!(
             "the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
         ));
@@ -81,10 +83,9 @@ impl<P: Ports> Engine<P> {
         let page_bytes = u64::from(self.config.geometry.page_bytes);
         for (index, touched, _) in range.cut(bytes) {
             let block = range.blocks[index as usize].lock();
-            // Between the news of the loss and its settling, too: what the device alone has is as good as lost.
+            // Between the news of the loss and its settling, too: what it would take is as good as lost.
             let gone = self.lost.load(Ordering::Acquire);
-            let lost =
-                if gone { block.lost() | block.dirty() | block.moving() } else { block.lost() } & touched;
+            let lost = if gone { block.lost() | block.at_stake() } else { block.lost() } & touched;
             drop(block);
             if let Some(run) = lost.runs().next() {
                 let base = u64::from(index) * self.config.geometry.block_bytes();

@@ -1,7 +1,6 @@
 //! Ranges come and go: reserve, import for the device, drop, reclaim.
 
-use crate::range::{PlacementKind, RangeCell, Way, blocks_for};
-use crate::stats::Counters;
+use crate::range::{PlacementKind, RangeCell, blocks_for};
 use crate::submit::Piece;
 use crate::{Engine, EngineError, Ports};
 use alloc::sync::Arc;
@@ -32,6 +31,7 @@ impl<P: Ports> Engine<P> {
         let count = blocks_for(bytes, g);
         let (first, id) = self.space.lock().reserve(count).ok_or_else(full)?;
         let range = RangeCell::new(&self.exec, g, id, first, bytes, label.into(), self.choose_way(bytes));
+        self.enter_bindings(&mut self.arena.lock(), &range, &range.way.lock());
         let mut space = self.space.lock();
         // A stray touch may have poisoned a page while it was free; nobody owns it yet, so nobody's bytes are punched.
         let cleared = if space.take_strays(&range) { self.host.punch(range.whole()) } else { Ok(()) };
@@ -44,10 +44,23 @@ impl<P: Ports> Engine<P> {
         Ok(range)
     }
 
-    /// How kernels are to reach a new range of `bytes` bytes.
-    fn choose_way(&self, _bytes: u64) -> Way<P::Device> {
-        let why = self.device.profile().reasons[0].as_str().into();
-        Way { kind: PlacementKind::Span, buffer: None, why }
+    /// As [`Engine::alloc`], for whoever keeps buffer and device address: they never change for the range's life.
+    ///
+    /// # Errors
+    /// As of [`Engine::alloc`]; `NotStable` where it cannot be promised.
+    ///
+    /// # Panics
+    /// As [`Engine::alloc`].
+    pub fn alloc_stable(&self, bytes: u64, label: &str) -> Result<Arc<RangeCell<P>>, EngineError> {
+        let range = self.alloc(bytes, label)?;
+        self.settle_way(&range);
+        match range.placement() {
+            (PlacementKind::Sparse | PlacementKind::InPlace, _) => Ok(range),
+            (PlacementKind::Span, why) => {
+                self.free(&range);
+                Err(EngineError::NotStable { label: label.into(), bytes, why })
+            }
+        }
     }
 
     /// Drops a range. Never blocks on the device: what is in use is reclaimed after its last operation, and its address is not
@@ -65,11 +78,17 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Gives everything of an unused range back: frames, imports, host pages, addresses, in this order.
+    /// Gives everything of an unused range back: its buffer, frames, imports, host pages, addresses, in this order.
     pub(crate) fn reclaim(&self, range: &Arc<RangeCell<P>>) {
         let completed = *self.completed.lock();
         let buffers = {
             let mut arena = self.arena.lock();
+            if !self.drop_sparse(&mut arena, range) {
+                drop(arena);
+                // An unbind is on its way; the completion thread comes back.
+                self.zombies.lock().push(Arc::clone(range));
+                return;
+            }
             let spans = arena.placement.release(range.id, Deps::default());
             arena.placement.reap(&completed);
             arena.drop_spans(&spans)
@@ -77,8 +96,10 @@ impl<P: Ports> Engine<P> {
         drop(buffers);
         let imports = core::mem::take(&mut range.imports.lock().pieces);
         let imported: u64 = imports.iter().map(|(bytes, _)| bytes.len()).sum();
-        drop(imports); // before the punch: a real device keeps the old pages of a live import
-        self.counters.imported_bytes.fetch_sub(imported, Ordering::Relaxed);
+        // Before the punch: a real device keeps the old pages of a live import.
+        drop(imports);
+        self.uncount_import(imported);
+        self.drop_way(range);
         if let Err(error) = self.host.punch(range.whole()) {
             if !range.unpunched.swap(true, Ordering::Relaxed) {
                 self.exec.report(format_args!(
@@ -137,7 +158,7 @@ impl<P: Ports> Engine<P> {
     /// lock of a launch; a refusal means staging, never an error. Every page of the blocks has a host page afterwards.
     pub(crate) fn ensure_import(&self, range: &RangeCell<P>, blocks: core::ops::Range<u32>) {
         let Some(profile) = self.device.profile().import else { return };
-        if range.bytes < self.config.import_bytes_min || blocks.is_empty() {
+        if range.bytes < self.config.import_bytes_min || blocks.is_empty() || range.is_in_place() {
             return;
         }
         let g = self.config.geometry;
@@ -165,25 +186,13 @@ impl<P: Ports> Engine<P> {
         if range.imports.lock().refused {
             return false;
         }
-        let counter = &self.counters.imported_bytes;
-        let before = counter.fetch_add(bytes.len(), Ordering::Relaxed);
-        let made = if before + bytes.len() > self.config.import_limit {
-            None
-        } else {
-            // Imports pin: the pages must exist, or the driver would pin holes.
-            let populated = self.host.populate(self.config.geometry.pages_touched(&bytes)).is_ok();
-            if populated { self.device.import(self.host.alias(bytes)).ok() } else { None }
-        };
-        let Some(import) = made else {
-            counter.fetch_sub(bytes.len(), Ordering::Relaxed);
-            Counters::add(&self.counters.imports_refused, 1);
-            return false;
-        };
+        let Ok(import) = self.import(bytes) else { return false };
         let mut imports = range.imports.lock();
         if range.is_dead() || imports.pieces.iter().any(|(b, _)| b.overlaps(bytes)) {
             // Freed meanwhile, or another launch was faster; ours goes away unused.
             drop(imports);
-            counter.fetch_sub(bytes.len(), Ordering::Relaxed);
+            drop(import);
+            self.uncount_import(bytes.len());
             return true;
         }
         imports.pieces.push((bytes, Arc::new(import)));

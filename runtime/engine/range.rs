@@ -205,6 +205,15 @@ impl<P: Ports> RangeCell<P> {
         (way.kind, Arc::clone(&way.why))
     }
 
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.way.lock().kind == PlacementKind::Sparse
+    }
+
+    /// The buffer for life, if it has one.
+    pub(crate) fn buffer(&self) -> Option<Arc<<P::Device as Device>::Buffer>> {
+        self.way.lock().buffer.clone()
+    }
+
     /// Offset of the first byte in the reservation.
     pub fn offset(&self) -> u64 {
         u64::from(self.first.0) * self.geometry.block_bytes()

@@ -135,6 +135,11 @@ impl<P: Ports> Engine<P> {
             )?,
             None => writeln!(out, "staging slots: busy")?,
         }
+        match self.fences.try_lock().map(|fences| fences.waiting.len()) {
+            Some(0) => {}
+            Some(waiting) => writeln!(out, "fences: {waiting} copies home wait for the last writers")?,
+            None => writeln!(out, "fences: busy")?,
+        }
         for (place, what) in Place::ALL {
             let count = self.places.counts[place as usize].load(Ordering::Relaxed);
             if count > 0 {

@@ -68,6 +68,12 @@ counters! {
     evictions_clean,
     /// Blocks of spans evicted with bytes to copy home.
     evictions_dirty,
+    /// Submissions that changed what lies in sparse buffers.
+    binds,
+    /// Bytes that came to lie in sparse buffers.
+    bound_bytes,
+    /// Bytes that were taken out of sparse buffers, other than with the buffer.
+    unbound_bytes,
     /// Bytes moved inside the device because of placement.
     moved_bytes,
     /// Bytes copied to the device that had been evicted from it before.
@@ -76,6 +82,8 @@ counters! {
     launches,
     /// Launches that found everything resident and took only the gates.
     launches_resident,
+    /// Launches that worked on some argument in place.
+    launches_in_place,
     /// Launches that had to wait for capacity or for bytes on their way.
     launches_waited,
     /// Acquires that were granted.
@@ -96,6 +104,8 @@ counters! {
     publish_ns,
     /// Bytes of host memory imported by the device now.
     imported_bytes,
+    /// Bytes of all sparse buffers now, whatever lies in them.
+    sparse_bytes,
     /// Imports refused by the driver or the import limit: those ranges are staged.
     imports_refused,
 }
@@ -168,9 +178,10 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "launches    {} ({} resident, {} waited), {} submits, {} barriers; revoke {:.2} ms, publish {:.2} ms; waits {} ({:.2} ms)",
+            "launches    {} ({} resident, {} in place, {} waited), {} submits, {} barriers; revoke {:.2} ms, publish {:.2} ms; waits {} ({:.2} ms)",
             self.launches,
             self.launches_resident,
+            self.launches_in_place,
             self.launches_waited,
             self.submits,
             self.barriers,

@@ -3,12 +3,14 @@
 //! Items enter in admission order and reach the queues in that order. An item that needs no staging and finds the queue empty is
 //! submitted by its caller; any other, and every later one until the queue is empty, by the submission thread.
 
+mod binds;
 mod grants;
 mod items;
 mod staging;
 
 pub(crate) use grants::End;
 
+use crate::binds::Binds;
 use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
@@ -44,7 +46,8 @@ pub(crate) struct Dispatch<D: Device> {
     pub(crate) touches: Vec<(ByteRange, bool)>,
 }
 
-/// What one admitted request does on the device, in this order: out, moves, fills and copies in, kernel.
+/// What one admitted request does on the device, in this order: out, moves, fills and copies in, kernel; and, beside the copies,
+/// binds.
 pub(crate) struct Item<P: Ports> {
     pub(crate) op: Arc<Op<P>>,
     pub(crate) copy: Arc<Op<P>>,
@@ -55,6 +58,7 @@ pub(crate) struct Item<P: Ports> {
     pub(crate) after: Vec<Arc<Op<P>>>,
     /// Must wait for what these waited for (see [`Op::waited`]).
     pub(crate) claims: Vec<Arc<Op<P>>>,
+    pub(crate) binds: Binds<P::Device>,
     pub(crate) outs: Vec<Piece<P::Device>>,
     pub(crate) moves: Vec<Region>,
     pub(crate) fills: Vec<(u64, u64)>,
@@ -209,7 +213,7 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    fn flush_locked(&self, submit: &mut Submit<P>) {
+    pub(crate) fn flush_locked(&self, submit: &mut Submit<P>) {
         if let Some(batch) = submit.batch.take() {
             let submission = Submission {
                 waits: batch.waits,

@@ -20,6 +20,10 @@ pub enum TraceCause {
     ToHost(Cause),
     /// Mapping taken away or made read-only.
     Revoke,
+    /// Lies in its range's sparse buffer from now on.
+    Bind,
+    /// Lies there no more.
+    Unbind,
     /// Poisoned.
     Poison,
 }

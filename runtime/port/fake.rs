@@ -19,6 +19,7 @@ pub(crate) mod memory;
 mod profile;
 mod queue;
 mod semaphore;
+mod sparse;
 mod steps;
 mod touch;
 

@@ -23,8 +23,8 @@ pub mod inject;
 
 pub use bytes::RawBytes;
 pub use device::{
-    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, ImportProfile, MemoryKindProfile,
-    Region, Role, Source, StagingProfile, Submission, Target,
+    Bind, BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, ImportProfile,
+    MemoryKindProfile, Region, Role, Source, SparseProfile, StagingProfile, Submission, Target,
 };
 pub use exec::{CopyJob, Exec, Mutex, Rank, Signal};
 pub use host::{Access, Fault, FaultMode, FaultSource, HostError, HostMemory, HostProfile};

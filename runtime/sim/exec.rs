@@ -42,6 +42,11 @@ impl SimExec {
         World::me()
     }
 
+    /// What this thread was called when it was spawned.
+    pub fn thread_name(&self) -> String {
+        self.world.thread_name()
+    }
+
     /// Lets the script of a search deviate from now on, or no more.
     pub(crate) fn open_script(&self, open: bool) {
         self.world.open_script(open);

@@ -31,9 +31,15 @@ pub fn host(exec: &SimExec, geometry: Geometry, blocks: u32, options: FakeHostOp
 /// A device in the world of `exec`.
 ///
 /// # Panics
-/// As [`FakeDevice::new`].
+/// As [`FakeDevice::new`]. Where the queues are the application's too, a thread that answers touches panics if it submits.
 pub fn device(exec: &SimExec, geometry: Geometry, options: FakeDeviceOptions) -> SimDevice {
-    let options = FakeDeviceOptions { watch: Some(watch(exec)), ..options };
+    let (noted, shared, who) = (watch(exec), options.queue_is_shared, exec.clone());
+    let watch: Watch = Arc::new(move |line| {
+        let answers = shared && matches!(&*who.thread_name(), "vkhmm-fault" | "vkhmm-complete");
+        assert!(!answers || !line.to_string().starts_with("submit"), "queue: {} submits", who.thread_name());
+        noted(line);
+    });
+    let options = FakeDeviceOptions { watch: Some(watch), ..options };
     FakeDevice::with_exec(exec.clone(), geometry, options)
 }
 

@@ -101,6 +101,9 @@ pub(crate) struct Stage {
     /// Guards that were ever asked for, and those of them that are gone.
     guards_asked: AtomicU64,
     guards_gone: AtomicU64,
+    /// Acquires that were ever asked for, and those of them that are over.
+    acquires_asked: AtomicU64,
+    acquires_gone: AtomicU64,
     /// How often the device's memory was taken down.
     teardowns: AtomicU64,
     met: Arc<Mutex<Met>>,
@@ -211,6 +214,8 @@ fn perform(
         arrived: AtomicU64::new(0),
         guards_asked: AtomicU64::new(0),
         guards_gone: AtomicU64::new(0),
+        acquires_asked: AtomicU64::new(0),
+        acquires_gone: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),
         met: Arc::clone(met),
     });
@@ -301,6 +306,17 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
     let idle = || quiet(&stage.engine.leftovers(), lost) == Leftovers::default();
     stage.await_rest(&rest, "all work comes to rest", idle);
     stage.audit();
+    for array in &shared {
+        let taken = array.take();
+        // The first may find that other pages of the array have to make room, and send them home.
+        let granted = (0..2).any(|_| {
+            let granted = stage.acquire_at_rest(&taken);
+            stage.await_rest(&rest, "an acquire comes to rest", idle);
+            granted
+        });
+        assert!(granted, "liveness: an acquire of `{}` is busy at rest", taken.name);
+        array.put(taken);
+    }
     for array in shared {
         array.take().free(&stage);
     }
@@ -337,6 +353,7 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("thrash", stats.refault_bytes),
         ("launch that waited", stats.launches_waited),
         ("resident launch", stats.launches_resident),
+        ("launch in place", stats.launches_in_place),
         ("parked touch", stats.faults_parked),
         ("stray touch", stats.faults_stray),
         ("zeros made on the device", stats.zeroed_bytes),
@@ -345,6 +362,8 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("bytes through imports", stats.path_import_bytes),
         ("bytes through staging", stats.path_staging_bytes),
         ("bytes read by the CPU", stats.path_cpu_bytes),
+        ("acquire", stats.acquires),
+        ("acquire cancelled", stats.acquires_cancelled),
         ("loss", u64::from(lost)),
     ];
     events.into_iter().for_each(|(what, n)| met.add(format!("event: {what}"), n));
@@ -352,6 +371,9 @@ fn note_what_happened(stage: &Stage, lost: bool) {
     met.note(format!("faults: {:?}", setting.host.faults));
     met.note(format!("way: {}", if setting.device.import.is_some() { "import" } else { "staging" }));
     met.note(format!("queues: {}", setting.device.timelines));
+    if setting.device.queue_is_shared {
+        met.note("queues: the application's too");
+    }
     stage.host.told_to_fail().iter().for_each(|call| met.note(format!("failed: {call}")));
     stage.device.told_to_fail().iter().for_each(|call| met.note(format!("failed: {call}")));
 }

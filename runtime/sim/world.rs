@@ -204,6 +204,11 @@ impl World {
         self.state().threads.iter().filter(|t| t.status != Status::Over).count()
     }
 
+    /// The name of the thread that asks.
+    pub(crate) fn thread_name(&self) -> String {
+        self.state().threads[Self::me()].name.clone()
+    }
+
     /// A scheduling point: somebody else may run now.
     pub(crate) fn point(&self, at: Point) {
         if QUIET.get() {

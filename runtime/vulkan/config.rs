@@ -29,6 +29,8 @@ impl Config {
 pub struct Switches {
     /// Whether host memory may be imported.
     pub import: bool,
+    /// Whether ranges may have sparse buffers where the device has them.
+    pub sparse: bool,
     /// Whether all roles share one queue even where the device has more.
     pub shared_queue: bool,
     /// Whether copies in, copies out and kernels have timelines of their own even where they share a queue: then the order
@@ -60,6 +62,7 @@ impl Default for Switches {
     fn default() -> Self {
         Self {
             import: true,
+            sparse: true,
             shared_queue: false,
             split_queue: false,
             regions_max: None,
@@ -77,7 +80,7 @@ impl Default for Switches {
 /// A failure to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// `OutOfDeviceMemory`, from `grow`, `buffer`, `import` or `submit`.
+    /// `OutOfDeviceMemory`, from `grow`, `buffer`, `reserve`, `in_place`, `import` or `submit`.
     OutOfDeviceMemory,
     /// `OutOfHostMemory`, from the same calls.
     OutOfHostMemory,

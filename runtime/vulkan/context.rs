@@ -179,6 +179,24 @@ impl Context {
         unsafe { self.device.create_buffer(&info, None) }.map_err(|e| self.failed(operation, bytes, e))
     }
 
+    /// A sparse buffer, shared as the others are.
+    pub(crate) fn new_sparse_buffer(
+        &self,
+        operation: &'static str,
+        bytes: u64,
+        usage: vk::BufferUsageFlags,
+    ) -> Result<vk::Buffer, DeviceError> {
+        let info = vk::BufferCreateInfo::default()
+            .flags(vk::BufferCreateFlags::SPARSE_BINDING | vk::BufferCreateFlags::SPARSE_RESIDENCY)
+            .size(bytes)
+            .usage(usage)
+            .sharing_mode(sharing(&self.families))
+            .queue_family_indices(&self.families);
+        // SAFETY: vkCreateBuffer: as above; the callers ask only where both sparse features are on, and keep to the device's sparse
+        // address space.
+        unsafe { self.device.create_buffer(&info, None) }.map_err(|e| self.failed(operation, bytes, e))
+    }
+
     /// Device address of a buffer made with SHADER_DEVICE_ADDRESS and bound to memory.
     pub(crate) fn buffer_address(&self, buffer: vk::Buffer) -> u64 {
         let info = vk::BufferDeviceAddressInfo::default().buffer(buffer);

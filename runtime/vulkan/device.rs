@@ -1,5 +1,6 @@
 //! The device: `vkhmm_port::Device` over the parts of this crate.
 
+use crate::bind::{self, Batches, Binder, Point};
 use crate::context::Context;
 use crate::copy::Copier;
 use crate::dispatch::Dispatcher;
@@ -9,7 +10,7 @@ use crate::import::VulkanImport;
 use crate::inject::{Can, Injector};
 use crate::kernel::{KernelOptions, VulkanKernel};
 use crate::latch::DeviceLatch;
-use crate::memory::{Arena, FRAME_BYTES, Scratch, VulkanBuffer};
+use crate::memory::{Arena, FRAME_BYTES, Scratch, SparseSpace, VulkanBuffer};
 use crate::queues::{Queue, Submitting};
 use crate::recycle::{InFlight, Recording};
 use crate::report::DeviceReport;
@@ -23,7 +24,7 @@ use core::time::Duration;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
+use vkhmm_core::units::{FrameIndex, FrameRun, Ticket, Timeline};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Command, Device, DeviceError, DeviceProfile, Direction, RawBytes, Role, Submission};
 
@@ -43,6 +44,9 @@ pub struct VulkanDevice {
     pub(crate) queues: Vec<Queue>,
     pub(crate) roles: [usize; 6],
     pub(crate) arena: Arena,
+    /// Only where there are sparse buffers, as is what orders their binds.
+    pub(crate) sparse: Option<SparseSpace>,
+    pub(crate) binder: Option<Binder>,
     pub(crate) staging: Staging,
     pub(crate) scratch: Option<Scratch>,
     pub(crate) cache: vk::PipelineCache,
@@ -54,6 +58,12 @@ pub struct VulkanDevice {
 
 /// What is left to do once a submission is done: where its times go, and what the host may read then.
 type Aftermath = (Vec<Arc<AtomicU64>>, Vec<(HostView, u64, u64)>);
+
+/// What a submission gives to the driver.
+enum Work {
+    Commands(vk::CommandBuffer),
+    Binds(Batches),
+}
 
 /// A pipeline cache for the kernels of one device.
 pub(crate) fn new_cache(ctx: &Context) -> Result<vk::PipelineCache, DeviceError> {
@@ -84,8 +94,17 @@ impl VulkanDevice {
         self.ctx.latch.0.clone()
     }
 
-    /// How many calls of the port that can fail were made (`grow`, `buffer`, `import`, `submit`, `completed`, `wait`,
-    /// `read_frames`, `write_frames`): what [`crate::Switches::lose_at_call`] counts.
+    /// The semaphore of a timeline: whoever waits for one of its values, already submitted or promised, waits for the ticket. It
+    /// lives as long as `self`; only `self` signals it.
+    ///
+    /// # Panics
+    /// If there is no such timeline.
+    pub fn timeline_semaphore(&self, timeline: Timeline) -> vk::Semaphore {
+        self.queues[usize::from(timeline.0)].semaphore
+    }
+
+    /// How many calls of the port that can fail were made (`grow`, `buffer`, `reserve`, `in_place`, `import`, `submit`, `completed`,
+    /// `wait`, `read_frames`, `write_frames`): what [`crate::Switches::lose_at_call`] counts.
     pub fn calls(&self) -> u64 {
         self.injector.calls()
     }
@@ -161,7 +180,8 @@ impl VulkanDevice {
                 Command::CopyOut { target, regions } => copier.copy_out(target, regions, &mut invalidate)?,
                 Command::Move { regions } => copier.copy_within(regions)?,
                 Command::Fill { device_offset, bytes, word } => copier.fill(*device_offset, *bytes, *word)?,
-                Command::Bind { .. } => return Err(refused("submit", self.profile.reasons[0].clone())),
+                // `binds` has seen to it: no submission that holds one gets here.
+                Command::Bind { .. } => return Err(refused("submit", "a bind among commands")),
                 Command::Barrier => visibility::barrier(ctx, cmd),
                 Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } => {
                     if let Some(dispatcher) = &mut dispatcher {
@@ -182,6 +202,7 @@ impl VulkanDevice {
         queue: &Queue,
         cmd: vk::CommandBuffer,
         waits: &Uses,
+        foreign: &[Point],
         value: u64,
     ) -> Result<(), DeviceError> {
         let semaphore = |semaphore: vk::Semaphore, value: u64| {
@@ -192,7 +213,8 @@ impl VulkanDevice {
         };
         let waits: Vec<vk::SemaphoreSubmitInfo<'_>> = waits
             .iter()
-            .map(|ticket| semaphore(self.queues[usize::from(ticket.timeline.0)].semaphore, ticket.value))
+            .map(|ticket| semaphore(self.timeline_semaphore(ticket.timeline), ticket.value))
+            .chain(foreign.iter().map(|(theirs, value)| semaphore(*theirs, *value)))
             .collect();
         let signals = [semaphore(queue.semaphore, value)];
         let commands = [vk::CommandBufferSubmitInfo::default().command_buffer(cmd)];
@@ -202,7 +224,8 @@ impl VulkanDevice {
             .signal_semaphore_infos(&signals)];
         let _door = queue.door.enter();
         // SAFETY: vkQueueSubmit2: the door of the queue is held; the command buffer is executable and not pending; the value
-        // is above every value signalled or pending (`submit` checks); waits name timelines of this device.
+        // is above every value signalled or pending (`submit` checks); waits name timelines of this device, or such of the
+        // application's as it promised (`Submission::foreign`).
         unsafe { (self.ctx.sync2.submit)(queue.handle, 1, info.as_ptr(), vk::Fence::null()) }
             .result()
             .map_err(|e| self.ctx.failed("submit", 0, e))
@@ -260,12 +283,22 @@ impl Device for VulkanDevice {
         self.arena.buffer(run)
     }
 
-    fn reserve(&self, _bytes: u64) -> Result<VulkanBuffer, DeviceError> {
-        Err(refused("reserve a sparse buffer", self.profile.reasons[0].clone()))
+    fn reserve(&self, bytes: u64) -> Result<VulkanBuffer, DeviceError> {
+        const OPERATION: &str = "reserve a sparse buffer";
+        let _section = exit::section();
+        self.injector.enter(&self.ctx, OPERATION, Can::Fail(bytes))?;
+        match &self.sparse {
+            Some(sparse) => sparse.reserve(&self.ctx, bytes),
+            None => Err(refused(OPERATION, self.profile.reasons[0].clone())),
+        }
     }
 
-    fn in_place(&self, _import: &Arc<VulkanImport>) -> Result<VulkanBuffer, DeviceError> {
-        Err(refused("work in place", self.profile.reasons[1].clone()))
+    fn in_place(&self, import: &Arc<VulkanImport>) -> Result<VulkanBuffer, DeviceError> {
+        const OPERATION: &str = "work in place";
+        let _section = exit::section();
+        self.injector.enter(&self.ctx, OPERATION, Can::Fail(import.bytes))?;
+        VulkanBuffer::in_place(&self.ctx, import)
+            .ok_or_else(|| refused(OPERATION, self.profile.reasons[1].clone()))
     }
 
     fn address(&self, buffer: &VulkanBuffer) -> u64 {
@@ -279,7 +312,7 @@ impl Device for VulkanDevice {
         if self.profile.import.is_none() {
             return Err(refused(OPERATION, self.report.import.clone()));
         }
-        VulkanImport::new(&self.ctx, bytes)
+        VulkanImport::new(&self.ctx, bytes, self.profile.in_place_bytes_max.is_some())
     }
 
     fn submit(&self, role: Role, submission: Submission<Self>) -> Result<(), DeviceError> {
@@ -297,13 +330,17 @@ impl Device for VulkanDevice {
             return Err(refused(OPERATION, message));
         }
         let waits = self.waits(queue, &state, &submission.waits);
-        let mut recording = queue.recycler.take()?;
-        let recorded = self.record(queue, &mut recording, &submission.commands);
-        let (clocks, invalidate) = match recorded {
-            Ok(recorded) => recorded,
-            Err(e) => {
-                queue.recycler.give(recording);
-                return Err(e);
+        let (work, recording, clocks, invalidate) = match self.binds(role, &submission)? {
+            Some(binds) => (Work::Binds(self.note_binds(binds)?), None, Vec::new(), Vec::new()),
+            None => {
+                let mut recording = queue.recycler.take()?;
+                match self.record(queue, &mut recording, &submission.commands) {
+                    Ok((clocks, views)) => (Work::Commands(recording.cmd), Some(recording), clocks, views),
+                    Err(e) => {
+                        queue.recycler.give(recording);
+                        return Err(e);
+                    }
+                }
             }
         };
         self.compare(|shadow| {
@@ -311,14 +348,19 @@ impl Device for VulkanDevice {
             known.merge(&waits);
             shadow.submitted(ticket, &known, &self.accesses(&submission.commands))
         });
-        let cmd = recording.cmd;
         let commands = submission.commands;
         queue.recycler.push(InFlight { value: ticket.value, recording, commands, clocks, invalidate });
         // Before the driver has it: the counter may be read as soon as it moves.
         queue.signalled.store(ticket.value, Ordering::Release);
-        if let Err(e) = self.give(queue, cmd, &waits, ticket.value) {
+        let given = match work {
+            Work::Commands(cmd) => self.give(queue, cmd, &waits, &submission.foreign, ticket.value),
+            Work::Binds(batches) => self.give_binds(queue, &mut state, &batches, &waits, ticket),
+        };
+        if let Err(e) = given {
             queue.signalled.store(last, Ordering::Release);
-            queue.recycler.pop();
+            if let [Command::Bind { binds }] = &queue.recycler.pop()[..] {
+                bind::forget(binds);
+            }
             return Err(e);
         }
         state.waited.merge(&waits);

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::device::VulkanDevice;
 use crate::error::refused;
 use crate::kernel::VulkanKernel;
+use crate::memory::Over;
 use crate::recycle::Recording;
 use ash::vk;
 use std::sync::Arc;
@@ -127,6 +128,13 @@ impl<'a> Dispatcher<'a> {
                     buffer.bytes,
                     limits.min_storage_buffer_offset_alignment,
                     limits.max_storage_buffer_range
+                ));
+            }
+            let Over::Sparse(reserved) = &buffer.over else { continue };
+            if let Some(hole) = reserved.hole(bound.offset, bound.bytes) {
+                return no(format!(
+                    "{} takes {:#x}+{:#x} of a sparse buffer, in which no frame lies at {hole:#x}",
+                    info.name, bound.offset, bound.bytes
                 ));
             }
         }

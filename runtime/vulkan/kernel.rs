@@ -274,6 +274,9 @@ impl Checks<'_> {
                 .allows(capability)
                 .map_err(|have| self.unsupported("the capability", capability, have))?;
         }
+        if self.reflection.local_size_by_id && self.ctx.features.v13.maintenance4 != vk::TRUE {
+            return Err(self.unsupported("a local size", "LocalSizeId", "no maintenance4"));
+        }
         Ok(())
     }
 

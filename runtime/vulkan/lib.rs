@@ -10,7 +10,8 @@
 //!   ▼                                       ▼
 //!  device ─── queues   roles to queues, one timeline each      context   the logical device, shared by all below
 //!     ├────── copy, dispatch ─► recycle    recorded, submitted, kept until the ticket is reached
-//!     ├────── memory (kind, allocator), staging, import (probe)
+//!     ├────── bind     what lies in sparse buffers
+//!     ├────── memory (kind, allocator, sparse), staging, import (placement, probe)
 //!     ├────── visibility   when bytes of one side are seen on the other
 //!     ├────── kernel (capabilities, reflect)
 //!     └────── inject, guard, shadow, watch   tests: failures on demand, frames that nobody may touch, what is known of each
@@ -22,6 +23,7 @@
 #![deny(missing_docs)]
 
 mod allocator;
+mod bind;
 #[cfg(test)]
 mod canary;
 mod capabilities;
@@ -37,6 +39,8 @@ mod error;
 mod exit;
 mod extensions;
 mod features;
+#[cfg(test)]
+mod foreign;
 mod guard;
 mod import;
 mod inject;
@@ -49,6 +53,7 @@ mod memory;
 mod open;
 mod parts;
 mod physical;
+mod placement;
 mod probe;
 mod queues;
 mod recycle;

@@ -2,10 +2,12 @@
 //! their own, bound into the same memory, so that descriptors end where the span ends.
 
 mod backing;
+mod sparse;
 
 use crate::allocator::DeviceMemory;
 use crate::context::Context;
 use crate::error::{OpenError, refused};
+use crate::import::VulkanImport;
 use crate::kind::ArenaType;
 use crate::visibility::{HostView, VIEW_ALIGNMENT};
 use ash::vk;
@@ -18,36 +20,67 @@ use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
 use vkhmm_port::DeviceError;
 
+pub(crate) use sparse::{Reserved, SparseSpace};
+
 /// Bytes of one frame.
 pub(crate) const FRAME_BYTES: u64 = Geometry::PRODUCTION.frame_bytes();
 
-/// What managed memory is used as.
-fn usage(ctx: &Context) -> vk::BufferUsageFlags {
-    ctx.usage
+/// What managed memory is used as, beside `extra`.
+pub(crate) fn usage(extra: vk::BufferUsageFlags) -> vk::BufferUsageFlags {
+    extra
         | vk::BufferUsageFlags::STORAGE_BUFFER
         | vk::BufferUsageFlags::TRANSFER_SRC
         | vk::BufferUsageFlags::TRANSFER_DST
         | vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS
 }
 
-/// A buffer over a run of frames. Dropping it destroys it.
+/// What a kernel can be given: a buffer over a run of frames, a sparse buffer, or imported host memory. Dropping it destroys it.
 pub struct VulkanBuffer {
     ctx: Arc<Context>,
     pub(crate) handle: vk::Buffer,
-    pub(crate) first: FrameIndex,
+    pub(crate) over: Over,
     pub(crate) address: u64,
     pub(crate) bytes: u64,
 }
 
+/// What lies under a buffer.
+pub(crate) enum Over {
+    /// The frames from this one on.
+    Frames(FrameIndex),
+    /// Whatever is bound.
+    Sparse(Reserved),
+    /// Host memory, by the import's own buffer.
+    Host { _keeps: Arc<VulkanImport> },
+}
+
 impl VulkanBuffer {
+    /// Over the whole of `import`, which it keeps; `None` if kernels may not use it.
+    pub(crate) fn in_place(ctx: &Arc<Context>, import: &Arc<VulkanImport>) -> Option<Self> {
+        Some(Self {
+            ctx: Arc::clone(ctx),
+            handle: import.buffer,
+            over: Over::Host { _keeps: Arc::clone(import) },
+            address: import.address?,
+            bytes: import.bytes,
+        })
+    }
+
     /// Length in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The Vulkan handle, which lives as long as `self`.
+    pub fn handle(&self) -> vk::Buffer {
+        self.handle
     }
 }
 
 impl Drop for VulkanBuffer {
     fn drop(&mut self) {
+        if let Over::Host { .. } = self.over {
+            return;
+        }
         let _section = crate::exit::section();
         // SAFETY: vkDestroyBuffer: submissions keep their buffers by Arc until their ticket is reached (`recycle.rs`).
         unsafe { self.ctx.device.destroy_buffer(self.handle, None) };
@@ -61,6 +94,14 @@ struct Piece {
     backing: Backing,
     /// Only where the kind of memory lets the CPU touch it.
     view: Option<HostView>,
+}
+
+/// Where frames that lie together are in the driver's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Backed {
+    pub(crate) memory: vk::DeviceMemory,
+    pub(crate) offset: u64,
+    pub(crate) frames: u32,
 }
 
 /// Where a stretch of device memory lies.
@@ -100,7 +141,7 @@ pub(crate) struct Demands {
 impl Demands {
     /// Asks with a buffer of one frame.
     pub(crate) fn query(ctx: &Context, guarded: bool) -> Result<Self, OpenError> {
-        let buffer = ctx.new_buffer("ask what buffers need", FRAME_BYTES, usage(ctx), guarded)?;
+        let buffer = ctx.new_buffer("ask what buffers need", FRAME_BYTES, usage(ctx.usage), guarded)?;
         // SAFETY: vkGetBufferMemoryRequirements and vkDestroyBuffer of a buffer just made and never used.
         let requirements = unsafe {
             let requirements = ctx.device.get_buffer_memory_requirements(buffer);
@@ -219,7 +260,7 @@ impl Arena {
         let Some((at, piece)) = inside else {
             return Err(refused(OPERATION, format!("frames {}+{} lie in no piece", run.first.0, run.count)));
         };
-        let handle = ctx.new_buffer(OPERATION, bytes, usage(ctx), self.guarded)?;
+        let handle = ctx.new_buffer(OPERATION, bytes, usage(ctx.usage), self.guarded)?;
         let (memory, start) = piece.backing.place();
         let offset = start + u64::from(run.first.0 - at) * FRAME_BYTES;
         // SAFETY: vkBindBufferMemory: the memory exists (read lock), is not dedicated to another buffer (`bind_new`), is of a
@@ -232,7 +273,7 @@ impl Arena {
         }
         drop(pieces);
         let address = ctx.buffer_address(handle);
-        Ok(VulkanBuffer { ctx: Arc::clone(ctx), handle, first: run.first, address, bytes })
+        Ok(VulkanBuffer { ctx: Arc::clone(ctx), handle, over: Over::Frames(run.first), address, bytes })
     }
 
     /// Where `device_offset..device_offset + bytes` lies. All of it is in one piece, or this is an error.
@@ -256,6 +297,19 @@ impl Arena {
         found.ok_or_else(|| {
             refused(operation, format!("device bytes {device_offset:#x}+{bytes:#x} lie in no single piece"))
         })
+    }
+
+    /// Where the frames of `run` lie, as far as the piece of the first one goes.
+    pub(crate) fn backed(&self, operation: &'static str, run: FrameRun) -> Result<Backed, DeviceError> {
+        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        let piece = pieces.range(..=run.first.0).next_back().filter(|(at, p)| run.first.0 - *at < p.count);
+        let Some((at, piece)) = piece else {
+            return Err(refused(operation, format!("frame {} lies in no piece", run.first.0)));
+        };
+        let skip = run.first.0 - at;
+        let (memory, start) = piece.backing.place();
+        let frames = run.count.min(piece.count - skip);
+        Ok(Backed { memory, offset: start + u64::from(skip) * FRAME_BYTES, frames })
     }
 
     /// `len` bytes of a piece at `device_offset` as the CPU sees them: the view of the piece, and where they are in it.
@@ -312,7 +366,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new(memory: &Arc<DeviceMemory>, type_index: u32) -> Result<Self, DeviceError> {
         const OPERATION: &str = "make the buffer for empty arguments";
-        let buffer = memory.ctx.new_buffer(OPERATION, FRAME_BYTES, usage(&memory.ctx), false)?;
+        let buffer = memory.ctx.new_buffer(OPERATION, FRAME_BYTES, usage(memory.ctx.usage), false)?;
         let mut scratch = Self { buffer, allocation: None, memory: Arc::clone(memory) };
         scratch.allocation = Some(memory.bind_new(OPERATION, buffer, type_index, 0)?);
         Ok(scratch)

@@ -6,14 +6,13 @@ use crate::config::Config;
 use crate::context::{self, Context, Given};
 use crate::error::OpenError;
 use crate::features::Features;
-use crate::import::PIECE_BYTES_MAX;
 use crate::inject::Injector;
 use crate::instance::Instance;
 use crate::kind;
-use crate::memory::{Arena, Demands, FRAME_BYTES, Scratch};
+use crate::memory::{Arena, Demands, FRAME_BYTES, Scratch, SparseSpace};
 use crate::parts::OwnQueue;
 use crate::physical::Physical;
-use crate::probe;
+use crate::placement::{self, Imports};
 use crate::queues::{self, Plan, Queue};
 use crate::report::DeviceReport;
 use crate::requirements::{Level, Requirements};
@@ -22,7 +21,7 @@ use crate::{VulkanDevice, device};
 use ash::vk;
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
-use vkhmm_port::{DeviceProfile, ImportProfile, RawBytes, Role};
+use vkhmm_port::{DeviceProfile, RawBytes, Role, SparseProfile};
 
 /// Most regions of one copy command: validation layers compare them pairwise, and more do not copy faster.
 const REGIONS_MAX: u32 = 256;
@@ -72,7 +71,10 @@ impl VulkanDevice {
         }
         let choice = choice::choose(&devices, config.device.as_deref())?;
         let physical = devices.swap_remove(choice.index);
-        let mut asked = Requirements::of(&physical, Level::Everything, config.switches.shared_queue);
+        let mut asked = {
+            let binds = placement::wants_binds(&physical.features, &config).is_ok();
+            Requirements::of(&physical, Level::Everything, config.switches.shared_queue, binds)
+        };
         let device = context::create_device(&instance, &physical, &mut asked)?;
         let counts = asked.queue_counts();
         let queues = counts.iter().flat_map(|(family, count)| (0..*count).map(|index| (*family, index)));
@@ -106,7 +108,9 @@ impl VulkanDevice {
     ) -> Result<Self, OpenError> {
         let Opened { instance, device, owned, physical, features, queues: own, families, usage, not_enabled } =
             opened;
-        let plan = Plan::new(&queues::families_of(&physical.families, &own), config.switches.shared_queue);
+        let binds = placement::wants_binds(&features, config).is_ok();
+        let own_families = queues::families_of(&physical.families, &own);
+        let plan = Plan::new(&own_families, config.switches.shared_queue, binds);
         let split = config.switches.split_queue && !config.switches.shared_queue;
         let mut plan = if split { plan.split() } else { plan };
         let used = |queue: &(u32, u32)| queues::find(&own, *queue).is_some_and(|at| own[at].lock.is_some());
@@ -130,9 +134,15 @@ impl VulkanDevice {
         } else {
             Some(Scratch::new(&memory, kind.index)?)
         };
-        let arena = Arena::new(&memory, kind, &demands, guarded);
-        let (import, import_words) = decide_import(&ctx, &arena, &queues[0], config, probe)?;
-        let mut profile = profile(&ctx, &arena, &staging, &plan, config, import);
+        let mut arena = Arena::new(&memory, kind, &demands, guarded);
+        let cache = device::new_cache(&ctx)?;
+        let compute = &queues[plan.roles[Role::Compute as usize]];
+        let empty = scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
+        let imports = placement::imports(&ctx, cache, &arena, compute, empty, config, probe)?;
+        let (sparse, sparse_words) = placement::sparse(&ctx, &mut arena, &staging, &queues, &plan, config)?;
+        let (sparse, binder) = sparse.unzip();
+        let found = Found { imports, sparse: sparse.as_ref().map(SparseSpace::profile), sparse_words };
+        let mut profile = profile(&ctx, &arena, &staging, &plan, config, &found);
         profile.queue_is_shared = queue_is_shared;
         let report = DeviceReport {
             candidates: choice.candidates,
@@ -144,13 +154,12 @@ impl VulkanDevice {
             limits: limits(&profile, &ctx),
             features: ctx.features.named(),
             not_enabled,
-            import: import_words,
-            placement: placement(&ctx.physical),
+            import: found.imports.words,
+            placement: found.sparse_words,
+            in_place: found.imports.in_place_words,
         };
-        let cache = device::new_cache(&ctx)?;
         if ctx.physical.is_software() {
-            let empty = scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
-            crate::warm::up(&ctx, cache, &queues[plan.roles[Role::Compute as usize]], empty)?;
+            crate::warm::up(&ctx, cache, compute, empty)?;
         }
         crate::exit::register();
         Ok(Self {
@@ -161,6 +170,8 @@ impl VulkanDevice {
             queues,
             roles: plan.roles,
             arena,
+            sparse,
+            binder,
             staging,
             scratch,
             cache,
@@ -171,38 +182,11 @@ impl VulkanDevice {
     }
 }
 
-/// Whether A is imported, and the reason in words.
-fn decide_import(
-    ctx: &Arc<Context>,
-    arena: &Arena,
-    queue: &Queue,
-    config: &Config,
-    host: Option<RawBytes>,
-) -> Result<(Option<ImportProfile>, String), OpenError> {
-    let no = |why: &str| Ok((None, format!("off, staging only: {why}")));
-    if !config.switches.import {
-        return no("switched off");
-    }
-    if ctx.external_host.is_none() {
-        return no("VK_EXT_external_memory_host is not there, or not on");
-    }
-    if !ctx.physical.imports_buffers {
-        return no("the driver does not say that buffers may be bound to imported host memory");
-    }
-    let alignment = ctx.physical.import_alignment;
-    if alignment == 0 || FRAME_BYTES % alignment != 0 {
-        return no("the driver's alignment for imports is not one that sub-blocks have");
-    }
-    let Some(host) = host else { return no("no memory to try with was given") };
-    match probe::import(ctx, arena, queue, host) {
-        Ok(()) => {
-            let words = "on: copies through an import came back right both ways".into();
-            Ok((Some(ImportProfile { alignment_bytes: alignment, piece_bytes_max: PIECE_BYTES_MAX }), words))
-        }
-        // A driver may lose the device over an import that it should have refused; nothing can be opened on it then.
-        Err(e) if ctx.is_gone() => Err(e.into()),
-        Err(e) => no(&e.to_string()),
-    }
+/// What was tried out.
+struct Found {
+    imports: Imports,
+    sparse: Option<SparseProfile>,
+    sparse_words: String,
 }
 
 fn profile(
@@ -211,7 +195,7 @@ fn profile(
     staging: &Staging,
     plan: &Plan,
     config: &Config,
-    import: Option<ImportProfile>,
+    found: &Found,
 ) -> DeviceProfile {
     let limits = &ctx.physical.limits;
     let heap = arena.kind.heap_bytes;
@@ -227,10 +211,10 @@ fn profile(
         // A frame less: `Arena::grow` takes one more than asked for.
         piece_bytes_max: (piece - FRAME_BYTES) / BLOCK_BYTES * BLOCK_BYTES,
         staging: staging.profile(),
-        import,
-        sparse: None,
-        in_place_bytes_max: None,
-        reasons: [placement(&ctx.physical), "kernels work on frames".into()],
+        import: found.imports.profile,
+        sparse: found.sparse,
+        in_place_bytes_max: found.imports.in_place_bytes_max,
+        reasons: [found.sparse_words.clone(), found.imports.in_place_words.clone()],
         queue_is_shared: false,
         regions_max: config.switches.regions_max.unwrap_or(REGIONS_MAX).clamp(1, REGIONS_MAX),
         inline_copy_bytes: INLINE_COPY_BYTES,
@@ -254,15 +238,4 @@ fn limits(profile: &DeviceProfile, ctx: &Context) -> Vec<(&'static str, String)>
         ("binding alignment", format!("{} bytes", profile.binding_alignment_bytes)),
         ("subgroup sizes", if most == 0 { "fixed".into() } else { format!("{least} to {most}") }),
     ]
-}
-
-fn placement(physical: &Physical) -> String {
-    let core = &physical.features.core;
-    let sparse = core.sparse_binding == vk::TRUE && core.sparse_residency_buffer == vk::TRUE;
-    let why = if sparse {
-        "the only one vkhmm has; the driver could do sparse"
-    } else {
-        "the driver has no sparse buffers"
-    };
-    format!("span: {why}")
 }

@@ -136,7 +136,8 @@ impl VulkanDevice {
             physical.assume_features();
         }
         choice::usable(&physical)?;
-        let asked = Requirements::of(&physical, Level::Everything, config.switches.shared_queue);
+        let binds = physical.features.sparse_buffers();
+        let asked = Requirements::of(&physical, Level::Everything, config.switches.shared_queue, binds);
         let names: Vec<&CStr> = parts.extensions.iter().map(CString::as_c_str).collect();
         // SAFETY: `Parts`, 2: the chain is what vkCreateDevice was given.
         let enabled = unsafe { Features::enabled(parts.features, parts.enabled_features.as_ref()) };

@@ -27,8 +27,10 @@ pub(crate) struct Physical {
     pub(crate) buffer_bytes_max: u64,
     /// minImportedHostPointerAlignment; zero where nothing can be imported.
     pub(crate) import_alignment: u64,
-    /// The driver says that buffers may be bound to imported host memory.
+    /// The driver says that buffers for copies may be bound to imported host memory.
     pub(crate) imports_buffers: bool,
+    /// And that kernels may use such buffers.
+    pub(crate) imports_storage: bool,
     /// Smallest and largest subgroup that can be asked for; both zero where none can.
     pub(crate) subgroup_sizes: (u32, u32),
 }
@@ -68,6 +70,7 @@ impl Physical {
             buffer_bytes_max: u64::MAX,
             import_alignment: 0,
             imports_buffers: false,
+            imports_storage: false,
             subgroup_sizes: (0, 0),
         };
         if api >= vk::API_VERSION_1_2 {
@@ -75,15 +78,16 @@ impl Physical {
             out.query_properties(instance, base.api_version);
         }
         if out.extensions.external_memory_host {
-            out.imports_buffers = out.query_imports(instance);
+            out.imports_buffers = out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), false));
+            out.imports_storage = out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), true));
         }
         out
     }
 
     /// VUID-VkBufferCreateInfo-pNext-00920 and VUID-vkBindBufferMemory-memory-02985: the driver must say both.
-    fn query_imports(&self, instance: &ash::Instance) -> bool {
+    fn query_imports(&self, instance: &ash::Instance, usage: vk::BufferUsageFlags) -> bool {
         let info = vk::PhysicalDeviceExternalBufferInfo::default()
-            .usage(vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST)
+            .usage(usage)
             .handle_type(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT);
         let mut properties = vk::ExternalBufferProperties::default();
         // SAFETY: vkGetPhysicalDeviceExternalBufferProperties: the handle is of this instance, usage and handle type are valid.

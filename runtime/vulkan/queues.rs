@@ -1,6 +1,10 @@
 //! Roles to queues: a transfer-only family for copies where there is one, two queues of it for both directions at once; else a
-//! second compute family; else other queues of the compute family; else one queue for all. Roles that share a queue share its
-//! lock and its timeline, so the same code is right on one queue and on four.
+//! second compute family; else other queues of the compute family; else one queue for all. Copies and kernels that share a queue
+//! share its lock and its timeline, so the same code is right on one queue and on four.
+//!
+//! Binds, grants and releases have a timeline each, whatever they share a queue with: binds are ordered against submissions by
+//! semaphores alone (Vulkan specification, "Sparse Resource Memory Binding"), grants' values are promised before they are submitted,
+//! and releases end when an application's work does. Spare queues go to binds, then to releases, then to grants.
 
 use crate::context::Context;
 use crate::device::WAIT_SLICE;
@@ -18,7 +22,7 @@ use vkhmm_port::{DeviceError, Role};
 /// Which queues to create and which role uses which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// (family, index in the family), each once unless split; the place in the list is the timeline.
+    /// (family, index in the family); the place in the list is the timeline.
     pub(crate) queues: Vec<(u32, u32)>,
     /// For each of [`Role::ALL`] its place in `queues`.
     pub(crate) roles: [usize; 6],
@@ -29,9 +33,15 @@ pub(crate) struct Plan {
 /// Work of the video engines; their families can copy, but are the last choice.
 const VIDEO: vk::QueueFlags = vk::QueueFlags::from_raw(0x20 | 0x40 | 0x100);
 
+/// Work for which a queue has commands.
+const ENGINES: vk::QueueFlags = vk::QueueFlags::from_raw(
+    vk::QueueFlags::GRAPHICS.as_raw() | vk::QueueFlags::COMPUTE.as_raw() | vk::QueueFlags::TRANSFER.as_raw(),
+);
+
 impl Plan {
-    /// Chooses for a device with these families, one of which can compute. `shared`: one queue whatever there is.
-    pub(crate) fn new(families: &[vk::QueueFamilyProperties], shared: bool) -> Self {
+    /// Chooses for a device with these families, one of which can compute. `shared`: one queue whatever there is. `sparse`: there
+    /// will be binds, if a family takes them.
+    pub(crate) fn new(families: &[vk::QueueFamilyProperties], shared: bool, sparse: bool) -> Self {
         let find = |want: &dyn Fn(u32, vk::QueueFlags) -> bool| {
             (0_u32..)
                 .zip(families)
@@ -90,17 +100,96 @@ impl Plan {
             place(Role::CopyIn),
             place(Role::CopyOut)
         );
-        Self { queues, roles, words }
+        let mut plan = Self { queues, roles, words };
+        plan.add_own_timelines(families, shared, sparse);
+        plan
     }
 
-    /// Gives each direction of copies and the kernels a timeline of their own, whether or not they share a queue.
+    /// Binds, grants and releases.
+    fn add_own_timelines(&mut self, families: &[vk::QueueFamilyProperties], shared: bool, sparse: bool) {
+        let compute = self.queues[self.roles[Role::Compute as usize]];
+        let flags = |family: u32| families[family as usize].queue_flags;
+        let binds = |family: u32| flags(family).contains(vk::QueueFlags::SPARSE_BINDING);
+        if sparse {
+            let only = (0..families.len() as u32).find(|f| {
+                !shared
+                    && binds(*f)
+                    && !flags(*f).intersects(ENGINES | VIDEO)
+                    && families[*f as usize].queue_count > 0
+            });
+            let place = only
+                .map(|family| (family, 0))
+                .or_else(|| self.spare(families, shared, &binds))
+                .or_else(|| Some(compute).filter(|(family, _)| binds(*family)))
+                .or_else(|| self.queues.iter().copied().find(|(family, _)| binds(*family)));
+            match place {
+                Some(place) => self.own(Role::Bind, place),
+                None => self.words += ", no binds",
+            }
+        }
+        // They end with a barrier like every submission, which queues of these kinds take.
+        let any = |family: u32| flags(family).intersects(ENGINES) && !flags(family).intersects(VIDEO);
+        for role in [Role::Release, Role::Grant] {
+            let place = self.spare(families, shared, &any).unwrap_or(compute);
+            self.own(role, place);
+        }
+    }
+
+    /// A queue that no role has, of a family that will do; of one in use rather than of another, so that few families share.
+    fn spare(
+        &self,
+        families: &[vk::QueueFamilyProperties],
+        shared: bool,
+        will_do: &dyn Fn(u32) -> bool,
+    ) -> Option<(u32, u32)> {
+        let used = self.families();
+        let others = (0..families.len() as u32).filter(|f| used.iter().all(|(u, _)| u != f)).map(|f| (f, 0));
+        let first = used.iter().copied().chain(others);
+        let free =
+            first.filter(|(family, next)| *next < families[*family as usize].queue_count && will_do(*family));
+        free.take(usize::from(!shared)).next()
+    }
+
+    /// Gives `role` a timeline of its own on the queue `place`.
+    fn own(&mut self, role: Role, place: (u32, u32)) {
+        self.roles[role as usize] = self.queues.len();
+        self.queues.push(place);
+        let name = match role {
+            Role::Bind => "binds",
+            Role::Grant => "grants",
+            _ => "releases",
+        };
+        self.words += &format!(", {name} family {} queue {}", place.0, place.1);
+    }
+
+    /// Whether there is a queue for binds.
+    pub(crate) fn binds(&self) -> bool {
+        self.roles[Role::Bind as usize] != self.roles[Role::Compute as usize]
+    }
+
+    /// Gives each direction of copies and the kernels a timeline of their own, too, whether or not they share a queue.
     pub(crate) fn split(self) -> Self {
-        let queue = |role: Role| self.queues[self.roles[role as usize]];
-        let queues = vec![queue(Role::Compute), queue(Role::CopyIn), queue(Role::CopyOut)];
+        let mut queues = Vec::new();
         let mut roles = [0_usize; 6];
-        roles[Role::CopyIn as usize] = 1;
-        roles[Role::CopyOut as usize] = 2;
+        for role in [Role::Compute, Role::CopyIn, Role::CopyOut, Role::Bind, Role::Release, Role::Grant] {
+            if role != Role::Bind || self.binds() {
+                roles[role as usize] = queues.len();
+                queues.push(self.queues[self.roles[role as usize]]);
+            }
+        }
         Self { queues, roles, words: format!("{}; a timeline for each (forced)", self.words) }
+    }
+
+    /// (family, how many queues of it), each family once.
+    pub(crate) fn families(&self) -> Vec<(u32, u32)> {
+        let mut out: Vec<(u32, u32)> = Vec::new();
+        for (family, index) in &self.queues {
+            match out.iter_mut().find(|(f, _)| f == family) {
+                Some((_, count)) => *count = (*count).max(index + 1),
+                None => out.push((*family, index + 1)),
+            }
+        }
+        out
     }
 }
 
@@ -144,11 +233,13 @@ pub(crate) struct Queue {
     ctx: Arc<Context>,
 }
 
-/// What a queue has waited for.
+/// What a queue has waited for, and is in the middle of.
 #[derive(Default)]
 pub(crate) struct Submitting {
     /// The last value of every other timeline that this queue waited for: what happened before is visible to it.
     pub(crate) waited: Uses,
+    /// The last value of [`crate::bind::Binder`]'s own semaphore.
+    pub(crate) steps: u64,
 }
 
 impl Queue {
@@ -267,60 +358,4 @@ impl Drop for Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn family(flags: u32, count: u32) -> vk::QueueFamilyProperties {
-        vk::QueueFamilyProperties {
-            queue_flags: vk::QueueFlags::from_raw(flags),
-            queue_count: count,
-            ..Default::default()
-        }
-    }
-
-    const GRAPHICS: u32 = 1;
-    const COMPUTE: u32 = 2;
-    const TRANSFER: u32 = 4;
-
-    #[test]
-    fn nvidia_copies_both_ways_on_the_transfer_family() {
-        let plan = Plan::new(
-            &[
-                family(GRAPHICS | COMPUTE | TRANSFER | 8, 16),
-                family(TRANSFER | 8, 2),
-                family(COMPUTE | TRANSFER | 8, 8),
-                family(TRANSFER | 0x20, 1),
-            ],
-            false,
-        );
-        assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
-        assert_eq!(plan.roles, [1, 2, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn without_a_transfer_family_the_second_compute_family_copies() {
-        let plan =
-            Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1), family(COMPUTE | TRANSFER, 4)], false);
-        assert_eq!(plan.queues, [(0, 0), (1, 0), (1, 1)]);
-    }
-
-    #[test]
-    fn other_queues_of_the_compute_family_come_next() {
-        let two = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 2)], false);
-        assert_eq!((two.queues, two.roles), (vec![(0, 0), (0, 1)], [1, 1, 0, 0, 0, 0]));
-        let three = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 3)], false);
-        assert_eq!(three.queues, [(0, 0), (0, 1), (0, 2)]);
-    }
-
-    #[test]
-    fn a_video_family_is_the_last_choice_and_one_queue_serves_all() {
-        let video = Plan::new(&[family(GRAPHICS | COMPUTE, 1), family(TRANSFER | 0x20, 1)], false);
-        assert_eq!(video.queues, [(0, 0), (1, 0)]);
-        let one = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false);
-        assert_eq!((one.queues, one.roles), (vec![(0, 0)], [0; 6]));
-        let split = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 1)], false).split();
-        assert_eq!((split.queues, split.roles), (vec![(0, 0); 3], [1, 2, 0, 0, 0, 0]));
-        let forced = Plan::new(&[family(GRAPHICS | COMPUTE | TRANSFER, 16), family(TRANSFER, 2)], true);
-        assert_eq!(forced.queues, [(0, 0)]);
-    }
-}
+mod tests;

@@ -23,7 +23,8 @@ pub(crate) struct Recording {
 pub(crate) struct InFlight {
     /// Its value on the queue's timeline.
     pub(crate) value: u64,
-    pub(crate) recording: Recording,
+    /// None of a submission of binds, which records no commands.
+    pub(crate) recording: Option<Recording>,
     /// Keeps what the commands name.
     pub(crate) commands: Vec<Command<VulkanDevice>>,
     /// Where each dispatch's time goes, in order; empty where the queue has no clock.
@@ -131,13 +132,12 @@ impl Recycler {
         self.lists().in_flight.push_back(entry);
     }
 
-    /// Takes the newest submission back: the driver refused it.
-    pub(crate) fn pop(&self) {
-        let entry = self.lists().in_flight.pop_back();
-        if let Some(entry) = entry {
-            self.ended(1);
-            self.give(entry.recording);
-        }
+    /// Takes the newest submission back: the driver refused it. Its commands.
+    pub(crate) fn pop(&self) -> Vec<Command<VulkanDevice>> {
+        let Some(entry) = self.lists().in_flight.pop_back() else { return Vec::new() };
+        self.ended(1);
+        entry.recording.into_iter().for_each(|recording| self.give(recording));
+        entry.commands
     }
 
     /// Ends every submission up to `value`: times are stored and host caches are in order when this returns, in whichever
@@ -152,10 +152,10 @@ impl Recycler {
                 result = result.and(view.invalidate(&self.ctx, *offset, *len));
             }
             kept.push(entry.commands);
-            if entry.clocks.is_empty() {
-                lists.free.push(entry.recording);
-            } else {
-                lists.unread.push_back((entry.recording, entry.clocks));
+            match entry.recording {
+                Some(recording) if entry.clocks.is_empty() => lists.free.push(recording),
+                Some(recording) => lists.unread.push_back((recording, entry.clocks)),
+                None => {}
             }
         }
         let idle = lists.in_flight.is_empty();
@@ -254,7 +254,7 @@ impl Drop for Recycler {
         let lists = std::mem::take(&mut *self.lists());
         self.ended(lists.in_flight.len());
         let done = lists.free.into_iter().chain(lists.unread.into_iter().map(|(recording, _)| recording));
-        let recordings = done.chain(lists.in_flight.into_iter().map(|e| e.recording));
+        let recordings = done.chain(lists.in_flight.into_iter().filter_map(|e| e.recording));
         for recording in recordings {
             // SAFETY: vkDestroy*Pool: `VulkanDevice` waited until the queue is idle, or the driver gave the device up.
             unsafe {

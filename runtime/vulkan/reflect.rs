@@ -26,6 +26,8 @@ pub struct Reflection {
     pub entry_point: String,
     /// Invocations of one work group, per dimension.
     pub local_size: [LocalSize; 3],
+    /// Whether it is given by LocalSizeId, which takes the feature maintenance4.
+    pub local_size_by_id: bool,
     /// Bytes of shared memory with every specialisation constant at its default, laid out as std430.
     pub shared_bytes: u64,
     /// Its storage buffers, ascending by (set, binding).
@@ -194,6 +196,7 @@ pub fn reflect(words: &[u32], entry_point: Option<&str>) -> Result<Reflection, R
     }
     Ok(Reflection {
         local_size: local_size(&module, &entry)?,
+        local_size_by_id: module.execution_mode(entry.function, ExecutionMode::LocalSizeId).is_some(),
         entry_point: entry.name,
         shared_bytes: layout::shared_bytes(&module, &shared)?,
         bindings: bindings.into_values().collect(),

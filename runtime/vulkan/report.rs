@@ -40,6 +40,8 @@ pub struct DeviceReport {
     pub import: String,
     /// How ranges are placed in device memory, and why.
     pub placement: String,
+    /// Whether kernels work on host memory in place, or why not.
+    pub in_place: String,
 }
 
 impl fmt::Display for DeviceReport {
@@ -55,6 +57,7 @@ impl fmt::Display for DeviceReport {
         writeln!(f, "  staging    {}", self.staging)?;
         writeln!(f, "  import     {}", self.import)?;
         writeln!(f, "  placement  {}", self.placement)?;
+        writeln!(f, "  in place   {}", self.in_place)?;
         for (name, value) in &self.limits {
             writeln!(f, "  limit      {name}: {value}")?;
         }

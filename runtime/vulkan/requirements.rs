@@ -107,7 +107,8 @@ impl Requirements {
     ) -> Result<Self, OpenError> {
         let physical = Physical::query(instance, physical, api_version);
         choice::usable(&physical)?;
-        Ok(Self::of(&physical, level, false))
+        let binds = physical.features.sparse_buffers() && level == Level::Everything;
+        Ok(Self::of(&physical, level, false, binds))
     }
 
     /// (family, how many queues of it), each family once.
@@ -122,11 +123,11 @@ impl Requirements {
         out
     }
 
-    /// What a device that can serve is asked for. `shared`: one queue whatever there is.
-    pub(crate) fn of(physical: &Physical, level: Level, shared: bool) -> Self {
+    /// What a device that can serve is asked for. `shared`: one queue whatever there is; `binds`: one that takes binds.
+    pub(crate) fn of(physical: &Physical, level: Level, shared: bool, binds: bool) -> Self {
         let liked = |need: Need| need == Need::Required || level == Level::Everything;
         let on = physical.features.wanted().chosen(|row| liked(row.need));
-        let mut queues = wanted_queues(&Plan::new(&physical.families, shared));
+        let mut queues = wanted_queues(&Plan::new(&physical.families, shared, binds));
         queues.retain(|queue| liked(queue.need));
         let mut extensions = physical.extensions.wanted();
         extensions.retain(|extension| liked(extension.need));

@@ -4,6 +4,8 @@
 use crate::context::Context;
 use crate::dispatch::Dispatcher;
 use crate::kernel::{KernelOptions, VulkanKernel};
+use crate::memory::VulkanBuffer;
+use crate::probe::at_once;
 use crate::queues::Queue;
 use ash::vk;
 use std::sync::Arc;
@@ -20,36 +22,44 @@ pub(crate) fn up(
     queue: &Queue,
     empty: vk::Buffer,
 ) -> Result<(), DeviceError> {
-    let words: Vec<u32> =
+    run(ctx, cache, queue, empty, None)
+}
+
+/// The same on the first words of a buffer, each of which becomes [`spun`].
+pub(crate) fn run(
+    ctx: &Arc<Context>,
+    cache: vk::PipelineCache,
+    queue: &Queue,
+    empty: vk::Buffer,
+    words: Option<(Arc<VulkanBuffer>, u32)>,
+) -> Result<(), DeviceError> {
+    let module: Vec<u32> =
         SPIN.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
-    let refused = |reason: String| crate::error::refused(OPERATION, reason);
-    let kernel = VulkanKernel::new(ctx, cache, &words, KernelOptions::default())
-        .map_err(|e| refused(e.to_string()))?;
-    let kernel = Arc::new(kernel);
-    let (groups, push) = ([1, 1, 1], vec![0; 8]);
-    let bindings = || vec![BoundRange { buffer: None, offset: 0, bytes: 0 }];
-    let elapsed_ns = Arc::default();
+    let kernel = VulkanKernel::new(ctx, cache, &module, KernelOptions::default())
+        .map_err(|e| crate::error::refused(OPERATION, e.to_string()))?;
+    let count = words.as_ref().map_or(0, |(_, count)| *count);
+    let bytes = u64::from(count) * 4;
+    let buffer = words.map(|(buffer, _)| buffer);
     let commands = [Command::Dispatch {
-        kernel: Arc::clone(&kernel),
-        bindings: bindings(),
-        push: push.clone(),
-        groups,
-        elapsed_ns: Arc::clone(&elapsed_ns),
+        kernel: Arc::new(kernel),
+        bindings: vec![BoundRange { buffer, offset: 0, bytes }],
+        push: [1_u32.to_ne_bytes(), count.to_ne_bytes()].concat(),
+        groups: [count.div_ceil(64).max(1), 1, 1],
+        elapsed_ns: Arc::default(),
     }];
-    let mut recording = queue.recycler.take()?;
-    let recorded =
-        Dispatcher::new(ctx, &mut recording, &commands, empty, false).and_then(
-            |dispatcher| match dispatcher {
-                Some(mut dispatcher) => dispatcher.dispatch(&kernel, &bindings(), &push, groups, &elapsed_ns),
-                None => Ok(()),
-            },
-        );
-    let ended = recorded.and_then(|()| {
-        // SAFETY: vkEndCommandBuffer: the command buffer was begun by `take` and is ours alone.
-        unsafe { ctx.device.end_command_buffer(recording.cmd) }.map_err(|e| ctx.failed(OPERATION, 0, e))
-    });
-    // Nothing named here is dropped before it is waited for.
-    let result = ended.and_then(|()| queue.run(OPERATION, recording.cmd));
-    queue.recycler.give(recording);
-    result
+    at_once(ctx, queue, OPERATION, |recording| {
+        let mut dispatcher = Dispatcher::new(ctx, recording, &commands, empty, false)?;
+        for command in &commands {
+            let Command::Dispatch { kernel, bindings, push, groups, elapsed_ns } = command else { continue };
+            if let Some(dispatcher) = &mut dispatcher {
+                dispatcher.dispatch(kernel, bindings, push, *groups, elapsed_ns)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What one round of the kernel makes of a word.
+pub(crate) fn spun(word: u32) -> u32 {
+    (0..16).fold(word, |w, _| (w ^ (w >> 15)).wrapping_mul(0x2c1b_3c6d).wrapping_add(0x9e37_79b9))
 }

@@ -1,7 +1,7 @@
 //! The device's side of the frame guard: what it tells [`crate::shadow`] of its commands, and what happens when a rule is broken.
 
 use crate::device::VulkanDevice;
-use crate::memory::FRAME_BYTES;
+use crate::memory::{FRAME_BYTES, Over};
 use crate::shadow::{Access, Shadow};
 use std::io::Write;
 use std::sync::PoisonError;
@@ -34,8 +34,12 @@ impl VulkanDevice {
                 Command::Barrier => barriers += 1,
                 Command::Dispatch { kernel, bindings, .. } => {
                     for (bound, info) in bindings.iter().zip(&kernel.reflection().bindings) {
-                        if let Some(buffer) = bound.buffer.as_ref().filter(|_| bound.bytes > 0) {
-                            let start = u64::from(buffer.first.0) * FRAME_BYTES + bound.offset;
+                        let Some(buffer) = bound.buffer.as_ref().filter(|_| bound.bytes > 0) else {
+                            continue;
+                        };
+                        // Host memory is not ours to watch; there are no sparse buffers under the guard (`memory/sparse.rs`).
+                        if let Over::Frames(first) = buffer.over {
+                            let start = u64::from(first.0) * FRAME_BYTES + bound.offset;
                             touch("a kernel", info.may_write, start, bound.bytes);
                         }
                     }

@@ -298,7 +298,7 @@ fn leave_off(requirements: &mut Requirements, without: &[&str]) {
     for name in without {
         match *name {
             "shaderInt64" => head.features.shader_int64 = vk::FALSE,
-            "timelineSemaphore" | "VK_EXT_robustness2" => {}
+            "timelineSemaphore" | "maintenance4" | "VK_EXT_robustness2" => {}
             other => panic!("no way to leave off {other}"),
         }
     }
@@ -315,6 +315,10 @@ fn leave_off(requirements: &mut Requirements, without: &[&str]) {
                 unsafe {
                     (*this.cast::<vk::PhysicalDeviceVulkan12Features<'_>>()).timeline_semaphore = vk::FALSE
                 };
+            }
+            vk::StructureType::PHYSICAL_DEVICE_VULKAN_1_3_FEATURES if without.contains(&"maintenance4") => {
+                // SAFETY: as above: this sType is this structure's.
+                unsafe { (*this.cast::<vk::PhysicalDeviceVulkan13Features<'_>>()).maintenance4 = vk::FALSE };
             }
             vk::StructureType::PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT
                 if without.contains(&"VK_EXT_robustness2") =>

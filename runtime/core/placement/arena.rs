@@ -3,7 +3,7 @@
 use super::{Deps, SpanId};
 use crate::units::{FrameIndex, FrameRun, OpId};
 use crate::uses::Uses;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// Who has a segment.
@@ -23,6 +23,11 @@ pub(super) enum Tenant {
 }
 
 impl Tenant {
+    /// Whether nobody owns it and there is nothing to wait for.
+    pub(super) fn idle(&self) -> bool {
+        matches!(self, Self::Free(deps) if deps.is_none())
+    }
+
     /// Whether the plan of `op` may claim it as it is.
     pub(super) fn claimable(&self, op: OpId) -> bool {
         match self {
@@ -44,6 +49,8 @@ struct Segment {
 pub(super) struct Arena {
     pieces: BTreeMap<u32, u32>,
     segments: BTreeMap<u32, Segment>,
+    /// Where the segments without an owner start: what is searched most, and few beside thousands of small spans.
+    unowned: BTreeSet<u32>,
 }
 
 impl Arena {
@@ -51,14 +58,13 @@ impl Arena {
         let crosses = |(first, count): (&u32, &u32)| *first < run.end() && run.first.0 < first + count;
         assert!(run.count > 0 && !self.pieces.iter().any(crosses), "frames {run:?} were added before");
         self.pieces.insert(run.first.0, run.count);
-        self.segments
-            .insert(run.first.0, Segment { count: run.count, tenant: Tenant::Free(Deps::default()) });
+        self.put(run.first.0, Segment { count: run.count, tenant: Tenant::Free(Deps::default()) });
     }
 
     /// Takes out a piece, which is one free segment.
     pub(super) fn remove_piece(&mut self, first: u32) {
         self.pieces.remove(&first);
-        self.segments.remove(&first);
+        self.take_out(first);
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = FrameRun> + '_ {
@@ -67,6 +73,19 @@ impl Arena {
 
     pub(super) fn total(&self) -> u32 {
         self.pieces.values().sum()
+    }
+
+    /// Whether a run that goes on at `frame` would cross into another piece.
+    pub(super) fn starts_piece(&self, frame: FrameIndex) -> bool {
+        self.pieces.contains_key(&frame.0)
+    }
+
+    /// The segments that nobody owns, ascending.
+    pub(super) fn unowned(&self) -> impl Iterator<Item = (FrameRun, &Tenant)> + '_ {
+        self.unowned.iter().filter_map(|at| {
+            let segment = self.segments.get(at)?;
+            Some((FrameRun { first: FrameIndex(*at), count: segment.count }, &segment.tenant))
+        })
     }
 
     /// The segments that touch `run`, each cut to it.
@@ -85,9 +104,9 @@ impl Arena {
         self.split(run.end());
         let inside: Vec<u32> = self.segments.range(run.first.0..run.end()).map(|(at, _)| *at).collect();
         for at in inside {
-            self.segments.remove(&at);
+            self.take_out(at);
         }
-        self.segments.insert(run.first.0, Segment { count: run.count, tenant });
+        self.put(run.first.0, Segment { count: run.count, tenant });
         self.join(run.end());
         self.join(run.first.0);
     }
@@ -95,7 +114,8 @@ impl Arena {
     /// Lets `change` look at the deps of every segment without an owner; it answers whether it changed them.
     pub(super) fn change_deps(&mut self, mut change: impl FnMut(&mut Deps) -> bool) {
         let mut changed = Vec::new();
-        for (at, segment) in &mut self.segments {
+        for at in &self.unowned {
+            let Some(segment) = self.segments.get_mut(at) else { continue };
             if let Tenant::Free(deps) | Tenant::Held { deps, .. } = &mut segment.tenant {
                 if change(deps) {
                     changed.push((*at, at + segment.count));
@@ -111,12 +131,9 @@ impl Arena {
     /// What `op` holds becomes free: with the deps it had, `op` itself and `found`.
     pub(super) fn let_go(&mut self, op: OpId, found: &Uses) {
         let held: Vec<(FrameRun, Deps)> = self
-            .segments
-            .iter()
-            .filter_map(|(at, segment)| match &segment.tenant {
-                Tenant::Held { op: holder, deps } if *holder == op => {
-                    Some((FrameRun { first: FrameIndex(*at), count: segment.count }, deps.clone()))
-                }
+            .unowned()
+            .filter_map(|(run, tenant)| match tenant {
+                Tenant::Held { op: holder, deps } if *holder == op => Some((run, deps.clone())),
                 _ => None,
             })
             .collect();
@@ -127,28 +144,37 @@ impl Arena {
         }
     }
 
+    /// The longest runs without an owner in which `meant` holds, in ascending order.
+    pub(super) fn unowned_runs(&self, meant: impl Fn(&Tenant) -> bool) -> Vec<FrameRun> {
+        let mut runs = Vec::new();
+        for (part, _) in self.unowned().filter(|(_, tenant)| meant(tenant)) {
+            self.append(&mut runs, part);
+        }
+        runs
+    }
+
+    /// Adds `run` to the end of `runs`: as a part of the last one, if it goes on there in the same piece.
+    pub(super) fn append(&self, runs: &mut Vec<FrameRun>, run: FrameRun) {
+        match runs.last_mut() {
+            Some(last) if last.end() == run.first.0 && !self.starts_piece(run.first) => {
+                last.count += run.count
+            }
+            _ => runs.push(run),
+        }
+    }
+
     /// The longest runs that contain no segment that `blocks`, in ascending order.
     pub(super) fn runs(&self, blocks: impl Fn(&Tenant) -> bool) -> Vec<FrameRun> {
-        let mut runs: Vec<FrameRun> = Vec::new();
-        for piece in self.pieces() {
-            let mut open = false;
-            for (part, tenant) in self.over(piece) {
-                match runs.last_mut() {
-                    _ if blocks(tenant) => open = false,
-                    Some(run) if open => run.count += part.count,
-                    _ => {
-                        runs.push(part);
-                        open = true;
-                    }
-                }
-            }
+        let mut runs = Vec::new();
+        for (at, segment) in self.segments.iter().filter(|(_, segment)| !blocks(&segment.tenant)) {
+            self.append(&mut runs, FrameRun { first: FrameIndex(*at), count: segment.count });
         }
         runs
     }
 
     /// `count` frames that `op` may claim as they are, from the shortest run that has them.
     pub(super) fn room(&self, op: OpId, count: u32) -> Option<FrameRun> {
-        best_fit(&self.runs(|tenant| !tenant.claimable(op)), count).map(|(_, run)| run)
+        best_fit(&self.unowned_runs(|tenant| tenant.claimable(op)), count).map(|(_, run)| run)
     }
 
     /// The cheapest `count` neighbouring frames, where `cost` prices each segment as a whole (`None`: not to be had).
@@ -190,13 +216,27 @@ impl Arena {
         })
     }
 
+    fn put(&mut self, at: u32, segment: Segment) {
+        if matches!(segment.tenant, Tenant::Span(_)) {
+            self.unowned.remove(&at);
+        } else {
+            self.unowned.insert(at);
+        }
+        self.segments.insert(at, segment);
+    }
+
+    fn take_out(&mut self, at: u32) {
+        self.unowned.remove(&at);
+        self.segments.remove(&at);
+    }
+
     fn split(&mut self, at: u32) {
         let Some((start, segment)) = self.segments.range_mut(..at).next_back() else { return };
         let end = start + segment.count;
         if end > at {
             segment.count = at - start;
             let tenant = segment.tenant.clone();
-            self.segments.insert(at, Segment { count: end - at, tenant });
+            self.put(at, Segment { count: end - at, tenant });
         }
     }
 
@@ -209,7 +249,7 @@ impl Arena {
         let Some((_, left)) = self.segments.range(..at).next_back() else { return };
         if left.tenant == right.tenant {
             let count = right.count;
-            self.segments.remove(&at);
+            self.take_out(at);
             if let Some((_, left)) = self.segments.range_mut(..at).next_back() {
                 left.count += count;
             }

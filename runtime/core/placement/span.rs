@@ -1,5 +1,6 @@
-//! Spans: every argument in one run of neighbouring frames.
+//! Spans: every argument in one run of neighbouring frames, or scattered over many.
 //!
+//! Contiguous ranges:
 //! * A range of at most half the limit gets a *home span* for all of itself, so that launches on its parts never move it.
 //!   Where homes do not fit, and for larger ranges, a span covers just the want, and is reused while it covers.
 //! * Sub-blocks that a new span takes over move by device copy; their old span is cut up, their old frames wait for that. When
@@ -7,10 +8,17 @@
 //! * Room is made by the cheapest window of neighbouring frames, whole spans at a time.
 //! * The last resort evicts all that may go and packs: with nothing held, what fits by count into one piece is always placed.
 //!
+//! Scattered ranges (`scatter.rs`): what a want lacks gets frames of any place, in spans of one run within one unit (a block), so
+//! that victims are small; what it has stays. No homes, windows or moves.
+//!
+//! Both kinds share frames, limit, prices and log, and are each other's victims.
+//!
 //! Every change of a plan is logged until its commit, so that a failed attempt and an abort are the same undoing.
 
 mod hands;
 mod plan;
+mod scatter;
+mod table;
 
 use super::arena::{Arena, Tenant};
 use super::subset::SubSet;
@@ -23,6 +31,7 @@ use crate::uses::Uses;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
+use scatter::Scatter;
 
 /// Age, in launches, at which a span's chance to be used again counts half.
 const AGE_HALF: u64 = 16;
@@ -35,6 +44,8 @@ struct Span {
     range: RangeId,
     subs: Range<u32>,
     frames: FrameRun,
+    /// The range is scattered.
+    scattered: bool,
     last_use: u64,
     dirty: SubSet,
     /// Submitted work that uses the frames.
@@ -49,6 +60,13 @@ struct Span {
 impl Span {
     fn placed(&self) -> Placed {
         Placed { span: Some(self.id), frames: Vec::from([self.frames]), subs: self.subs.clone() }
+    }
+
+    /// Where those of `subs` are that it has.
+    fn frames_of(&self, subs: &Range<u32>) -> FrameRun {
+        let from = subs.start.max(self.subs.start);
+        let first = FrameIndex(self.frames.first.0 + (from - self.subs.start));
+        FrameRun { first, count: subs.end.min(self.subs.end) - from }
     }
 
     fn covers(&self, subs: &Range<u32>) -> bool {
@@ -92,117 +110,40 @@ struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanPlacement {
     limit: u32,
+    unit: u32,
     now: u64,
     next_span: u64,
     owned: u32,
+    /// Frames of pinned spans.
+    pinned: u32,
     arena: Arena,
     spans: BTreeMap<SpanId, Span>,
     /// Where the spans of a range start. No sub-block is in two spans.
     index: BTreeMap<(RangeId, u32), SpanId>,
+    /// Of every scattered range that has a span.
+    scattered: BTreeMap<RangeId, Scatter>,
     ops: BTreeMap<OpId, Record>,
 }
 
 impl SpanPlacement {
-    /// No frames yet; spans may own `limit` frames in all.
-    pub fn new(limit: u32) -> Self {
+    /// No frames yet; spans may own `limit` frames in all. No span of a scattered range crosses a multiple of `unit` sub-blocks.
+    ///
+    /// # Panics
+    /// If `unit` is zero.
+    pub fn new(limit: u32, unit: u32) -> Self {
+        assert!(unit > 0, "a unit has sub-blocks");
         Self {
             limit,
+            unit,
             now: 0,
             next_span: 0,
             owned: 0,
+            pinned: 0,
             arena: Arena::default(),
             spans: BTreeMap::new(),
             index: BTreeMap::new(),
+            scattered: BTreeMap::new(),
             ops: BTreeMap::new(),
-        }
-    }
-
-    /// The state without what only ever grows, for comparing before and after.
-    #[cfg(test)]
-    pub(super) fn without_counters(&self) -> Self {
-        Self { next_span: 0, now: 0, ..self.clone() }
-    }
-
-    /// The span with `sub` in it.
-    fn at(&self, range: RangeId, sub: u32) -> Option<&Span> {
-        let (_, id) = self.index.range((range, 0)..=(range, sub)).next_back()?;
-        self.spans.get(id).filter(|span| span.subs.contains(&sub))
-    }
-
-    fn covering(&self, range: RangeId, subs: &Range<u32>) -> Option<&Span> {
-        self.at(range, subs.start).filter(|span| span.covers(subs))
-    }
-
-    /// The spans of `range` that have some of `subs`, ascending.
-    fn overlapping(&self, range: RangeId, subs: Range<u32>) -> impl Iterator<Item = &Span> + '_ {
-        let start = self.at(range, subs.start).map_or(subs.start, |span| span.subs.start);
-        self.index.range((range, start)..(range, subs.end)).filter_map(|(_, id)| self.spans.get(id))
-    }
-
-    fn spans_of(&self, range: RangeId) -> Vec<SpanId> {
-        self.index.range((range, 0)..=(range, u32::MAX)).map(|(_, id)| *id).collect()
-    }
-
-    /// Enters a span; its frames are its own from now on.
-    fn insert(&mut self, span: Span) {
-        self.owned += span.frames.count;
-        self.arena.set(span.frames, Tenant::Span(span.id));
-        self.index.insert((span.range, span.subs.start), span.id);
-        self.spans.insert(span.id, span);
-    }
-
-    /// Takes a span out; the caller says at once who has its frames.
-    fn take(&mut self, id: SpanId) -> Option<Span> {
-        let span = self.spans.remove(&id)?;
-        self.owned -= span.frames.count;
-        let key = (span.range, span.subs.start);
-        if self.index.get(&key) == Some(&id) {
-            self.index.remove(&key);
-        }
-        Some(span)
-    }
-
-    /// Undoes what the plan of `op` has done so far and forgets `op`.
-    fn undo(&mut self, op: OpId) {
-        let Some(record) = self.ops.remove(&op) else { return };
-        for id in record.fresh {
-            // Its frames are among those that the log gives back.
-            self.take(id);
-        }
-        // The entries are disjoint, so their order does not matter.
-        for before in record.log {
-            match before {
-                Before::Free { run, deps } => self.arena.set(run, Tenant::Free(deps)),
-                Before::Span(span) => self.insert(span),
-            }
-        }
-        for (id, last_use) in record.joined {
-            if let Some(span) = self.spans.get_mut(&id) {
-                span.queued.retain(|queued| *queued != op);
-                span.last_use = last_use;
-            }
-        }
-        if record.named {
-            self.resolve(op, &Uses::NONE);
-        }
-    }
-
-    /// Whoever waited for `op` waits for `uses`.
-    fn resolve(&mut self, op: OpId, uses: &Uses) {
-        self.arena.change_deps(|deps| deps.resolve(op, uses));
-        for before in self.ops.values_mut().flat_map(|record| &mut record.log) {
-            if let Before::Free { deps, .. } = before {
-                deps.resolve(op, uses);
-            }
-        }
-    }
-
-    /// Remembers that somebody's deps name these operations.
-    fn name(&mut self, ops: &[OpId]) {
-        for op in ops {
-            if let Some(record) = self.ops.get_mut(op) {
-                record.named = true;
-            }
         }
     }
 }
@@ -235,11 +176,24 @@ impl Placement for SpanPlacement {
     }
 
     fn find(&self, range: RangeId, subs: Range<u32>) -> Option<Placed> {
-        self.covering(range, &subs).filter(|span| span.plan.is_none()).map(Span::placed)
+        if !self.covers(range, subs.clone()) {
+            return None;
+        }
+        if self.scattered.contains_key(&range) {
+            return Some(self.scattered_place(range, &subs));
+        }
+        self.covering(range, &subs).map(Span::placed)
+    }
+
+    fn covers(&self, range: RangeId, subs: Range<u32>) -> bool {
+        match self.scattered.get(&range) {
+            Some(scatter) => scatter.there.covers(&subs),
+            None => self.covering(range, &subs).is_some_and(|span| span.plan.is_none()),
+        }
     }
 
     fn frame_of(&self, range: RangeId, sub: u32) -> Option<FrameIndex> {
-        self.at(range, sub).map(|span| span.placed().frame_of(sub))
+        self.at(range, sub).map(|span| span.frames_of(&(sub..sub + 1)).first)
     }
 
     fn admit(&mut self, op: OpId, wants: &[Want], now: u64) -> Result<Plan, AdmitError> {
@@ -252,8 +206,10 @@ impl Placement for SpanPlacement {
             return;
         }
         for id in &record.fresh {
-            if let Some(span) = self.spans.get_mut(id) {
-                span.plan = None;
+            let Some(span) = self.spans.get_mut(id) else { continue };
+            span.plan = None;
+            if let (true, Some(scatter)) = (span.scattered, self.scattered.get_mut(&span.range)) {
+                scatter.there.insert(span.subs.clone());
             }
         }
         if !core::mem::take(&mut record.log).is_empty() {
@@ -297,19 +253,19 @@ impl Placement for SpanPlacement {
 
     fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, written: bool) {
         self.now = self.now.max(now);
-        let ids: Vec<SpanId> = self.overlapping(range, subs.clone()).map(|span| span.id).collect();
-        for span in ids {
-            let Some(span) = self.spans.get_mut(&span) else { continue };
-            span.last_use = span.last_use.max(now);
-            if written {
-                span.dirty.insert(subs.start.max(span.subs.start)..subs.end.min(span.subs.end));
+        match self.scattered.get_mut(&range) {
+            Some(scatter) => {
+                if scatter.note(subs, now, written) {
+                    self.settle_range(range);
+                }
             }
+            None => self.stamp(range, subs, now, written),
         }
     }
 
     fn note_clean(&mut self, range: RangeId, subs: Range<u32>) {
-        let ids: Vec<SpanId> = self.overlapping(range, subs.clone()).map(|span| span.id).collect();
-        for id in ids {
+        self.settle_range(range);
+        for id in self.ids(range, &subs) {
             if let Some(span) = self.spans.get_mut(&id) {
                 span.dirty.remove(&subs);
             }
@@ -317,25 +273,25 @@ impl Placement for SpanPlacement {
     }
 
     fn pin(&mut self, range: RangeId, subs: Range<u32>) -> bool {
-        let ids: Vec<SpanId> = self.overlapping(range, subs.clone()).map(|span| span.id).collect();
-        let within = |span: &Span| span.subs.end.min(subs.end) - span.subs.start.max(subs.start);
-        let covered: u32 = ids.iter().filter_map(|id| self.spans.get(id)).map(within).sum();
+        let within = |span: &Span| span.frames_of(&subs).count;
+        let covered: u32 = self.overlapping(range, subs.clone()).map(within).sum();
         if covered < subs.end - subs.start {
             return false;
         }
-        ids.iter().for_each(|id| {
-            if let Some(span) = self.spans.get_mut(id) {
+        for id in self.ids(range, &subs) {
+            if let Some(span) = self.spans.get_mut(&id) {
                 span.pins += 1;
+                self.pinned += if span.pins == 1 { span.frames.count } else { 0 };
             }
-        });
+        }
         true
     }
 
     fn unpin(&mut self, range: RangeId, subs: Range<u32>) {
-        let ids: Vec<SpanId> = self.overlapping(range, subs).map(|span| span.id).collect();
-        for id in ids {
-            if let Some(span) = self.spans.get_mut(&id) {
-                span.pins = span.pins.saturating_sub(1);
+        for id in self.ids(range, &subs) {
+            if let Some(span) = self.spans.get_mut(&id).filter(|span| span.pins > 0) {
+                span.pins -= 1;
+                self.pinned -= if span.pins == 0 { span.frames.count } else { 0 };
             }
         }
     }
@@ -378,20 +334,14 @@ impl Placement for SpanPlacement {
     }
 
     fn stats(&self) -> PlacementStats {
-        let mut stats = PlacementStats { total: self.arena.total(), owned: self.owned, ..Default::default() };
-        for (part, tenant) in self.arena.pieces().flat_map(|piece| self.arena.over(piece)) {
-            match tenant {
-                Tenant::Span(_) => {}
-                Tenant::Free(deps) if deps.is_none() => stats.free += part.count,
-                Tenant::Free(_) | Tenant::Held { .. } => stats.retired += part.count,
-            }
-        }
-        stats.pinned = self.spans.values().filter(|span| span.pins > 0).map(|span| span.frames.count).sum();
-        let runs = self.arena.runs(|tenant| matches!(tenant, Tenant::Span(_)));
-        stats.largest_run = runs.iter().map(|run| run.count).max().unwrap_or(0);
-        stats
+        let (total, owned, pinned) = (self.arena.total(), self.owned, self.pinned);
+        let free: u32 = self.idle().iter().map(|run| run.count).sum();
+        let runs = self.arena.unowned_runs(|_| true);
+        let largest_run = runs.iter().map(|run| run.count).max().unwrap_or(0);
+        PlacementStats { total, free, retired: total - owned - free, owned, pinned, largest_run }
     }
+
     fn idle(&self) -> Vec<FrameRun> {
-        self.arena.runs(|tenant| !matches!(tenant, Tenant::Free(deps) if deps.is_none()))
+        self.arena.unowned_runs(Tenant::idle)
     }
 }

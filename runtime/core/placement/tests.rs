@@ -4,16 +4,26 @@ extern crate std;
 
 mod model;
 mod rules;
+mod scale;
+mod scatter;
 mod sweeps;
 
 use super::*;
 use crate::pagemap::{MemoryKind, OwnerId, PagemapRegistry, PagemapRequest};
 use crate::units::{DeviceIndex, Geometry, Ticket, Timeline};
 
+/// Sub-blocks of a unit here: small, so that a few frames hold several.
+const UNIT: u32 = 4;
+
 /// A placement over pieces of these lengths, their frames numbered from 0 without gaps.
 fn placement(pieces: &[u32]) -> SpanPlacement {
+    placement_of(pieces, UNIT)
+}
+
+/// The same with units of another length.
+fn placement_of(pieces: &[u32], unit: u32) -> SpanPlacement {
     let mut registry = PagemapRegistry::new(DeviceIndex(0), Geometry::PRODUCTION);
-    let mut placement = SpanPlacement::new(pieces.iter().sum());
+    let mut placement = SpanPlacement::new(pieces.iter().sum(), unit);
     let mut first = 0;
     for count in pieces {
         let bytes = |frames: u32| u64::from(frames) * Geometry::PRODUCTION.frame_bytes();
@@ -38,7 +48,23 @@ fn range(slot: u32) -> RangeId {
 }
 
 fn want(slot: u32, range_subs: u32, subs: Range<u32>) -> Want {
-    Want { range: range(slot), range_subs, subs }
+    Want { range: range(slot), range_subs, subs, scattered: false }
+}
+
+fn scattered(slot: u32, range_subs: u32, subs: Range<u32>) -> Want {
+    Want { scattered: true, ..want(slot, range_subs, subs) }
+}
+
+/// Admits, commits and submits a launch whose ticket is its own number.
+fn launch(p: &mut SpanPlacement, op: u64, wants: &[Want]) -> Plan {
+    let plan = p.admit(OpId(op), wants, op).unwrap();
+    p.commit(OpId(op), &Uses::NONE);
+    p.submitted(OpId(op), &uses(op));
+    plan
+}
+
+fn run(first: u32, count: u32) -> FrameRun {
+    FrameRun { first: FrameIndex(first), count }
 }
 
 fn uses(value: u64) -> Uses {

@@ -17,6 +17,8 @@ use vkhmm_port::Mutex;
 pub(crate) struct BlockPlan<P: Ports> {
     pub(crate) range: Arc<RangeCell<P>>,
     pub(crate) index: u32,
+    /// The launch works on A itself.
+    pub(crate) in_place: bool,
     /// The launch's own pages.
     pub(crate) masks: LaunchMasks,
     /// Pages whose device copies go.
@@ -35,6 +37,7 @@ impl<P: Ports> Engine<P> {
         blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {
             range: Arc::clone(range),
             index,
+            in_place: false,
             masks: LaunchMasks::default(),
             evict: PageMask::EMPTY,
             moves: Vec::new(),
@@ -46,8 +49,11 @@ impl<P: Ports> Engine<P> {
         let mut blocks = Blocks::new();
         for argument in &spec.arguments {
             let Some(range) = argument.target() else { continue };
+            let in_place = range.is_in_place();
             for (index, touched, covered) in range.cut(argument.bytes) {
-                Self::plan_of(&mut blocks, range, index).masks.add(&argument.masks(touched, covered));
+                let plan = Self::plan_of(&mut blocks, range, index);
+                plan.in_place = in_place;
+                plan.masks.add(&argument.masks(touched, covered));
             }
         }
         blocks
@@ -59,9 +65,11 @@ impl<P: Ports> Engine<P> {
         subs.clone().for_each(|sub| each(sub / per_block, sub % per_block, sub));
     }
 
+    /// Whether a launch's own blocks are in its way. Of scattered ranges only other sub-blocks than it names ever are: they may go
+    /// with the launch.
     pub(super) fn evicts_own(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> bool {
         let per_block = self.config.geometry.subs_per_block();
-        evictions.iter().any(|e| {
+        evictions.iter().filter(|e| !e.scattered).any(|e| {
             let touched = e.subs.start / per_block..e.subs.end.div_ceil(per_block);
             blocks.values().any(|b| b.range.id == e.range && touched.contains(&b.index))
         })

@@ -2,6 +2,7 @@
 
 use super::blocks::Blocks;
 use super::{Found, Ops};
+use crate::binds::Binds;
 use crate::op::BlockRef;
 use crate::stats::Counters;
 use crate::submit::{Item, pieces_bytes};
@@ -9,7 +10,7 @@ use crate::trace::TraceCause;
 use crate::{Engine, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use vkhmm_core::block::{Cause, pages_of_sub};
+use vkhmm_core::block::{Cause, LaunchWork, pages_of_sub};
 use vkhmm_port::{Mutex, Region};
 
 impl<P: Ports> Engine<P> {
@@ -26,6 +27,7 @@ impl<P: Ports> Engine<P> {
             fills: Vec::new(),
             ins: Vec::new(),
             claims: Vec::new(),
+            binds: Binds::default(),
             dispatch: None,
             grant: None,
         };
@@ -68,7 +70,12 @@ impl<P: Ports> Engine<P> {
             for (sub, frame) in &plan.frames {
                 block.set_frame(*sub, *frame);
             }
-            let work = block.launch_commit(ops.copy.id, &plan.masks);
+            let work = if plan.in_place {
+                block.in_place_commit(&plan.masks);
+                LaunchWork::default()
+            } else {
+                block.launch_commit(ops.copy.id, &plan.masks)
+            };
             Counters::add(
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),

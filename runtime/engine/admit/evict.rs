@@ -90,9 +90,10 @@ impl<P: Ports> Engine<P> {
             self.arena.lock().abort(ops.main.id);
             return Err(refusal);
         }
-        let item = self.commit(ops, &blocks, found, Cause::Evict);
-        self.arena.lock().commit(ops.main.id, &item.waits);
+        let mut item = self.commit(ops, &blocks, found, Cause::Evict);
+        item.binds = self.keep_evictions(ops.main.id, &evictions, &item.waits);
         self.put(item);
+        self.see_submitted();
         Ok(frames * self.config.geometry.frame_bytes())
     }
 

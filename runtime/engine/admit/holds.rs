@@ -18,7 +18,7 @@ impl<P: Ports> Engine<P> {
             return Err(Refusal::Freed);
         }
         // First of all: what is acquired ends no wait by itself.
-        self.check_open(&plan.range, block, &plan.masks).map_err(Refusal::Error)?;
+        self.check_open(plan, block).map_err(Refusal::Error)?;
         block.launch_check(&plan.masks).map_err(|conflict| match conflict {
             Conflict::Wait => Refusal::Wait,
             Conflict::Guarded(_) => {
@@ -82,7 +82,12 @@ impl<P: Ports> Engine<P> {
             found.after.extend(holders.inspect(|op| assert!(!op.is_open(), "acquired frames are pinned")));
         }
         found.uses.merge(&block.uses());
-        block.launch_deps(&plan.masks, |id| found.after.extend(self.op(id)));
+        let after = |id| found.after.extend(self.op(id));
+        if plan.in_place {
+            block.in_place_deps(&plan.masks, after);
+        } else {
+            block.launch_deps(&plan.masks, after);
+        }
         let evicted = plan.evict & block.device_valid();
         if !evicted.is_empty() {
             block.add_hold(Hold { op: ops.evict.id, kind: HoldKind::Exclusive, mask: evicted });
@@ -108,7 +113,11 @@ impl<P: Ports> Engine<P> {
         for run in (all & block.absent()).runs() {
             self.host.populate(plan.range.run(plan.index, &run)).map_err(|e| Refusal::Error(e.into()))?;
         }
-        block.launch_hold(ops.main.id, ops.copy.id, &plan.masks);
+        if plan.in_place {
+            block.in_place_hold(ops.main.id, &plan.masks);
+        } else {
+            block.launch_hold(ops.main.id, ops.copy.id, &plan.masks);
+        }
         self.weaken(plan, block).map_err(Refusal::Error)
     }
 

@@ -76,9 +76,10 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Items whose bytes go straight between A and the device (or that copy nothing).
-    pub(super) fn process_direct(&self, submit: &mut Submit<P>, item: Item<P>) -> [Arc<Op<P>>; 3] {
-        let waited = self.waits_of(&item);
-        let mut waits = waited;
+    pub(super) fn process_direct(&self, submit: &mut Submit<P>, mut item: Item<P>) -> [Arc<Op<P>>; 3] {
+        let mut waits = self.waits_of(&item);
+        let (mut waited, bound) = (waits, self.submit_binds(submit, &mut item, waits));
+        bound.into_iter().for_each(|ticket| waited.add(ticket));
         let profile = self.device.profile();
         let bytes = item.copies_bytes();
         Counters::add(&self.counters.path_import_bytes, pieces_bytes(&item.outs) + pieces_bytes(&item.ins));
@@ -111,6 +112,7 @@ impl<P: Ports> Engine<P> {
             }
         }
         let (launched, grant) = (item.dispatch.is_some(), item.grant);
+        waits.merge(&waited);
         if let Some(dispatch) = item.dispatch {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }

@@ -20,6 +20,9 @@ impl<P: Ports> Engine<P> {
         loop {
             let seen = self.work.epoch();
             let mut submit = self.submit.lock();
+            if self.flush_asked.swap(false, Ordering::AcqRel) {
+                self.flush_locked(&mut submit);
+            }
             if let Some(item) = submit.queue.pop_front() {
                 submit.busy = true;
                 drop(submit);
@@ -61,8 +64,10 @@ impl<P: Ports> Engine<P> {
             self.after_submit(&ops);
             return;
         }
-        let waited = self.waits_of(&item);
-        let mut waits = waited;
+        let mut waits = self.waits_of(&item);
+        let bound = self.submit_binds(&mut self.submit.lock(), &mut item, waits);
+        let mut waited = waits;
+        bound.into_iter().for_each(|ticket| waited.add(ticket));
         for piece in core::mem::take(&mut item.outs) {
             waits.add(self.stage_out(&item.evict, piece, waits));
         }
@@ -89,6 +94,7 @@ impl<P: Ports> Engine<P> {
             landed.add(self.stage_in(&item.copy, chunk, waits));
         }
         waits = landed;
+        waits.merge(&waited);
         let Item { op, copy, evict, dispatch, grant, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();

@@ -163,14 +163,19 @@ fn close(w: &World, known: [Known; 3]) {
     until("all imports are gone", || w.imports.count() == 0);
 }
 
-fn setups() -> [Setup; 5] {
+fn setups() -> [Setup; 10] {
     let base = Setup { limit_frames: 12, ..Setup::default() };
     [
         base.clone(),
         Setup { import: false, ..base.clone() },
         Setup { timelines: 1, ..base.clone() },
         Setup { timelines: 1, import: false, slots: 1, ..base.clone() },
-        Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base },
+        Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
+        Setup { kind: MemoryKind::DeviceCoherent, queue_is_shared: true, ..base.clone() },
+        Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..base.clone() },
+        Setup { in_place: Some(2 * SMALL.block_bytes()), ..base.clone() },
+        Setup { sparse: Some(1 << 30), ..base.clone() },
+        Setup { sparse: Some(1 << 30), timelines: 1, import: false, ..base },
     ]
 }
 
@@ -258,7 +263,7 @@ fn every_host_call_fails_once() {
 fn a_loss_in_the_middle_of_everything_ends_everything() {
     for round in 0..30_u64 {
         within(20, move || {
-            let setup = setups()[(round % 5) as usize].clone();
+            let setup = setups()[round as usize % setups().len()].clone();
             let w = World::new(Setup { delay: Duration::from_micros(100), ..setup });
             let x = w.alloc(4 * w.block());
             std::thread::scope(|scope| {

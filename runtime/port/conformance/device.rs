@@ -1,10 +1,13 @@
-//! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`].
+//! The contract of Device: [`memory`], pieces and what the CPU may do; [`copies`]; [`order`], timelines; [`kernels`]; [`sparse`]
+//! buffers; [`in_place`].
 
 mod copies;
 mod foreign;
+mod in_place;
 mod kernels;
 mod memory;
 mod order;
+mod sparse;
 
 use super::{Case, PATIENCE, QUIET, is_stopped, run_all};
 use crate::{
@@ -39,7 +42,7 @@ pub struct Foreign<D: Device> {
 }
 
 /// How many cases [`run_device`] runs, whatever the profile.
-pub const DEVICE_CASES: usize = 33;
+pub const DEVICE_CASES: usize = 43;
 
 /// Runs the suite; how many cases ran, which is [`DEVICE_CASES`].
 ///
@@ -80,6 +83,16 @@ pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnde
         ("a kernel runs in as many groups as named", kernels::groups),
         ("a kernel's time is told once it is over", kernels::elapsed),
         ("an empty argument is bound", kernels::null_binding),
+        ("kernels use what is bound", sparse::bound),
+        ("frames lie in a sparse buffer in any order", sparse::permuted),
+        ("what is bound changes, and the bytes stay where they were", sparse::rebound),
+        ("a frame goes from one sparse buffer to another", sparse::handed_on),
+        ("the address of a sparse buffer stays", sparse::address),
+        ("binds are ordered by timelines alone", sparse::ordered),
+        ("a bind leaves its neighbours alone", sparse::beside),
+        ("a kernel works on host bytes in place", in_place::works),
+        ("in place, a kernel stays inside its binding", in_place::bounds),
+        ("a buffer in place keeps its import", in_place::keeps),
     ];
     run_all("device", &cases, || Bench::new(exec.clone(), factory()))
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeHost, FakeHostOptions, FakeKernel, FakeSemaphore,
 };
-use crate::{FaultMode, RawBytes};
+use crate::{FaultMode, RawBytes, SparseProfile};
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
 
@@ -72,6 +72,16 @@ fn fake_device_keeps_the_contract() {
     for options in [lagging, few.clone(), FakeDeviceOptions { import: None, ..few }] {
         assert_eq!(device(SMALL, &options), DEVICE_CASES);
     }
+    let sparse = SparseProfile { page_bytes: 16, buffer_bytes_max: 1 << 30, space_bytes: 1 << 30 };
+    let sparse = FakeDeviceOptions { sparse: Some(sparse), ..discrete.clone() };
+    assert_eq!(device(Geometry::PRODUCTION, &sparse), DEVICE_CASES);
+    for (timelines, delay) in [(1, 0), (3, 0), (1, 1), (3, 1)] {
+        let options = FakeDeviceOptions { timelines, delay: Duration::from_millis(delay), ..sparse.clone() };
+        assert_eq!(device(SMALL, &options), DEVICE_CASES);
+    }
+    let in_place = FakeDeviceOptions { in_place_bytes_max: Some(1 << 20), ..discrete.clone() };
+    assert_eq!(device(SMALL, &in_place), DEVICE_CASES);
+    assert_eq!(device(Geometry::PRODUCTION, &in_place), DEVICE_CASES);
     for kind in MemoryKind::ALL {
         for import in [discrete.import.clone(), None] {
             let options = FakeDeviceOptions { kind, import, ..discrete.clone() };

@@ -7,8 +7,12 @@ pub use control::DeviceCalls;
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
+use super::sparse::{SparseBuffer, Tables, View};
 use super::{FakeDeviceOptions, FakeExec, FakeImport, FakeSemaphore, locked, steps};
-use crate::{Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission};
+use crate::{
+    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission,
+};
+use core::any::Any;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -27,24 +31,25 @@ impl FakeKernel {
     pub fn new(body: impl Fn(&[RawBytes], &[u8], [u32; 3]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(body))
     }
+
+    /// Does it here and now, as the work of an application's own queue.
+    pub fn run(&self, bindings: &[RawBytes], push: &[u8], groups: [u32; 3]) {
+        (self.0)(bindings, push, groups);
+    }
 }
 
 /// A buffer of a [`FakeDevice`].
 pub struct FakeBuffer {
-    pub(super) bytes: RawBytes,
+    pub(super) memory: Memory,
     address: u64,
-    /// The span lives as long as this.
-    _piece: Arc<Bytes>,
 }
 
-impl FakeBuffer {
-    /// Bytes of it, for an application's own work; they live as long as the buffer.
-    ///
-    /// # Panics
-    /// If they are not inside.
-    pub fn bytes(&self, offset: u64, bytes: u64) -> RawBytes {
-        self.bytes.slice(offset as usize, bytes as usize)
-    }
+/// What is behind a buffer.
+pub(super) enum Memory {
+    /// Bytes, and what they live as long as: an arena piece, or an import.
+    Run { bytes: RawBytes, _keeps: Arc<dyn Any + Send + Sync> },
+    /// Whatever binds put there.
+    Sparse(Arc<SparseBuffer>),
 }
 
 pub(super) struct Piece {
@@ -81,6 +86,7 @@ pub(super) struct Shared<X: Exec> {
     pub(super) options: FakeDeviceOptions,
     pub(super) exec: X,
     slots: [Vec<Bytes>; 2],
+    pub(super) sparse: Tables,
     /// Owns pieces, queues and counters · blocks on nothing · never held across a call of `exec` or of a kernel.
     pub(super) state: Mutex<State>,
     /// Passed at every submission, completion and loss.
@@ -146,8 +152,8 @@ impl<X: Exec> FakeDevice<X> {
         let ring = || (0..options.staging_slots).map(|_| Bytes::new(geometry.block_bytes())).collect();
         let slots = [ring(), ring()];
         let changed = exec.signal();
-        let shared =
-            Arc::new(Shared { geometry, profile, options, exec, slots, state: Mutex::new(state), changed });
+        let (sparse, state) = (Tables::default(), Mutex::new(state));
+        let shared = Arc::new(Shared { geometry, profile, options, exec, slots, sparse, state, changed });
         for timeline in 0..shared.profile.timeline_count {
             let worker = Arc::clone(&shared);
             let body = Box::new(move || queue::run(&worker, Timeline(timeline)));
@@ -158,6 +164,17 @@ impl<X: Exec> FakeDevice<X> {
 
     fn shared(&self) -> &Arc<Shared<X>> {
         &self.handle.0
+    }
+
+    /// An application's own work on buffers, done now and here: sees what a kernel would see.
+    ///
+    /// # Panics
+    /// If some of the bytes are not in their buffer, or nothing lies there.
+    pub fn work_on(&self, parts: &[BoundRange<Self>], work: impl FnOnce(&[RawBytes])) {
+        let bindings: Vec<_> = parts.iter().map(steps::bound).collect();
+        let view = View::open(&bindings, self.shared().geometry.frame_bytes(), &[]);
+        work(&view.bindings);
+        view.close();
     }
 }
 
@@ -203,6 +220,13 @@ impl<X: Exec> Shared<X> {
 }
 
 impl State {
+    /// Device addresses for `bytes` bytes. With a gap, so that no two things are neighbours by address.
+    fn take_addresses(&mut self, bytes: u64) -> u64 {
+        let address = self.address_next;
+        self.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+        address
+    }
+
     /// A look at the counters.
     fn look(&mut self, operation: &'static str) -> Result<(), DeviceError> {
         if self.lost {
@@ -263,9 +287,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             assert!(state.pieces.iter().all(|(at, p)| free(at, p)), "grow over frames that exist");
             let memory = Arc::new(Bytes::new(bytes));
             memory.raw().fill(0xDE);
-            let address = state.address_next;
-            // A gap, so that no two pieces are neighbours by address.
-            state.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+            let address = state.take_addresses(bytes);
             state.calls.grow += 1;
             state.pieces.insert(first.0, Piece { count, address, memory });
             Ok(address)
@@ -290,16 +312,42 @@ impl<X: Exec> Device for FakeDevice<X> {
             let (span, piece) = state.frames(shared.geometry, offset, bytes);
             let start = state.pieces.range(..=run.first.0).next_back().expect("`frames` found the piece").1;
             let address = start.address + (span.as_ptr() as u64 - piece.raw().as_ptr() as u64);
-            Ok(FakeBuffer { bytes: span, address, _piece: piece })
+            Ok(FakeBuffer { memory: Memory::Run { bytes: span, _keeps: piece }, address })
         })
     }
 
-    fn reserve(&self, _bytes: u64) -> Result<FakeBuffer, DeviceError> {
-        unreachable!("reserve only where the profile allows")
+    fn reserve(&self, bytes: u64) -> Result<FakeBuffer, DeviceError> {
+        let shared = self.shared();
+        shared.call("reserve", bytes, format_args!("{bytes} bytes"), |state| {
+            let sparse = shared.profile.sparse.expect("reserve only where the profile allows");
+            let whole = bytes > 0 && bytes % shared.geometry.frame_bytes() == 0;
+            assert!(whole, "a sparse buffer of {bytes} bytes, which are no whole frames");
+            assert!(
+                bytes <= sparse.buffer_bytes_max,
+                "a sparse buffer of {bytes} bytes, longer than the profile says"
+            );
+            let Some(buffer) = shared.sparse.reserve(bytes, sparse.space_bytes) else {
+                return Err(DeviceError::OutOfDeviceMemory { operation: "reserve", bytes });
+            };
+            state.calls.reserve += 1;
+            let address = state.take_addresses(bytes);
+            Ok(FakeBuffer { memory: Memory::Sparse(buffer), address })
+        })
     }
 
-    fn in_place(&self, _import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
-        unreachable!("in_place only where the profile allows")
+    fn in_place(&self, import: &Arc<FakeImport>) -> Result<FakeBuffer, DeviceError> {
+        let shared = self.shared();
+        let (bytes, max) = (import.bytes.len() as u64, shared.profile.in_place_bytes_max);
+        assert!(
+            max.is_some_and(|max| bytes <= max),
+            "{bytes} bytes in place where the profile allows {max:?}"
+        );
+        shared.call("in_place", bytes, format_args!("{bytes} bytes"), |state| {
+            state.calls.in_place += 1;
+            let address = state.take_addresses(bytes);
+            let keeps = Arc::<FakeImport>::clone(import);
+            Ok(FakeBuffer { memory: Memory::Run { bytes: import.bytes, _keeps: keeps }, address })
+        })
     }
 
     fn address(&self, buffer: &FakeBuffer) -> u64 {
@@ -338,6 +386,13 @@ impl<X: Exec> Device for FakeDevice<X> {
             );
             assert!(waits.done(&state.submitted), "a wait for {}, which nobody submitted", Show(&waits));
             assert_eq!(waits.on(timeline), 0, "a queue never waits for its own timeline");
+            let binds = submission.commands.iter().any(|c| matches!(c, Command::Bind { .. }));
+            let alone = role == Role::Bind && submission.commands.len() == 1;
+            assert!(alone || !binds, "a bind is alone in a submission of the bind role");
+            assert!(
+                binds || role != Role::Bind || submission.commands.is_empty(),
+                "the bind role only binds"
+            );
             assert!(
                 submission.foreign.is_empty() || role == Role::Release,
                 "{role:?} waits for an application's work"
@@ -348,6 +403,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             state.calls.bytes_out += tally.bytes_out;
             state.calls.barriers += tally.barriers;
             state.calls.dispatches += tally.dispatches;
+            state.calls.binds += u64::from(binds);
             state.submitted.add(signals);
             let keeps = Box::new((pieces, submission.commands));
             let foreign = submission.foreign;

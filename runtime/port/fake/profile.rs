@@ -1,7 +1,7 @@
 //! What a FakeDevice may be told to be, and the profile that follows.
 
 use super::{FakeImports, Watch};
-use crate::{DeviceProfile, ImportProfile, MemoryKindProfile, StagingProfile};
+use crate::{DeviceProfile, ImportProfile, MemoryKindProfile, SparseProfile, StagingProfile};
 use core::time::Duration;
 use vkhmm_core::pagemap::{MemoryKind, PagemapFlags};
 use vkhmm_core::units::{Geometry, Timeline};
@@ -18,6 +18,10 @@ pub struct FakeDeviceOptions {
     pub timelines: u8,
     /// Whether host memory can be imported; if so, the record that it shares with its host.
     pub import: Option<FakeImports>,
+    /// What sparse buffers can be, if there are any.
+    pub sparse: Option<SparseProfile>,
+    /// Longest import in bytes that kernels can work on. Counts only where host memory can be imported.
+    pub in_place_bytes_max: Option<u64>,
     /// Slots per direction of the staging ring.
     pub staging_slots: u32,
     /// As if its queues were the application's too.
@@ -39,12 +43,14 @@ pub struct FakeDeviceOptions {
 }
 
 impl Default for FakeDeviceOptions {
-    /// A discrete card: memory out of the CPU's reach, three queues, imports, four staging slots a way.
+    /// A discrete card: memory out of the CPU's reach, three queues, imports, no sparse buffers, four staging slots a way.
     fn default() -> Self {
         Self {
             kind: MemoryKind::DevicePrivate,
             timelines: 3,
             import: Some(FakeImports::default()),
+            sparse: None,
+            in_place_bytes_max: None,
             staging_slots: 4,
             queue_is_shared: false,
             frames_max: u32::MAX,
@@ -80,9 +86,13 @@ pub(super) fn profile(geometry: Geometry, options: &FakeDeviceOptions) -> Device
             alignment_bytes: u64::from(geometry.page_bytes),
             piece_bytes_max: u64::from(u32::MAX),
         }),
-        sparse: None,
-        in_place_bytes_max: None,
-        reasons: ["no sparse buffers".to_owned(), "nothing is used in place".to_owned()],
+        sparse: options.sparse,
+        in_place_bytes_max: options.in_place_bytes_max.filter(|_| options.import.is_some()),
+        reasons: [
+            if options.sparse.is_some() { "a probe bound and compared" } else { "no sparse buffers" }
+                .to_owned(),
+            "in place as the test says".to_owned(),
+        ],
         queue_is_shared: options.queue_is_shared,
         regions_max: options.regions_max,
         inline_copy_bytes: options.inline_copy_bytes,

@@ -3,6 +3,7 @@
 use super::device::{Shared, State};
 use super::locked;
 use super::semaphore::FakeSemaphore;
+use super::sparse::View;
 use super::steps::Step;
 use crate::{Exec, Signal};
 use core::any::Any;
@@ -102,9 +103,12 @@ fn perform<X: Exec>(shared: &Shared<X>, job: &Job) -> bool {
                     to.slice(at, 4).write(&word.to_le_bytes());
                 }
             }
-            Step::Run { kernel, bindings, push, groups, elapsed_ns } => {
+            Step::Bind(changes) => shared.sparse.apply(changes),
+            Step::Run { kernel, bindings, unordered, push, groups, elapsed_ns } => {
                 let start = shared.exec.now();
-                kernel.0(bindings, push, *groups);
+                let view = View::open(bindings, shared.geometry.frame_bytes(), unordered);
+                kernel.0(&view.bindings, push, *groups);
+                view.close();
                 elapsed_ns.store((shared.exec.now() - start).max(1), Ordering::Release);
             }
         }

@@ -10,7 +10,7 @@ type Waker = Box<dyn Fn() -> bool + Send + Sync>;
 #[derive(Default)]
 struct Inner {
     value: AtomicU64,
-    /// Owns the wakers of devices that waited for this · held while they notify · takes nothing inside but their signals.
+    /// Owns the wakers of devices that waited for this · blocks on nothing · never held while they notify.
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -31,7 +31,10 @@ impl FakeSemaphore {
     pub fn signal(&self, value: u64) {
         let before = self.0.value.swap(value, Ordering::AcqRel);
         assert!(before <= value, "a timeline never goes back: from {before} to {value}");
-        locked(&self.0.wakers).retain(|wake| wake());
+        let mut wakers = core::mem::take(&mut *locked(&self.0.wakers));
+        wakers.retain(|wake| wake());
+        // Those that came meanwhile look at the value after this.
+        locked(&self.0.wakers).append(&mut wakers);
     }
 
     pub(super) fn wakes(&self, waker: impl Fn() -> bool + Send + Sync + 'static) {

@@ -1,9 +1,12 @@
 //! A submission's commands, checked against the port's contract and resolved to bytes.
 
-use super::device::{Shared, State};
+use super::device::{Memory, Shared, State};
 use super::memory::Bytes;
+use super::sparse::{Binding, Change, Place};
 use super::{FakeDevice, FakeKernel};
-use crate::{BoundRange, Command, CopyJob, Direction, Exec, RawBytes, Region, Source, Submission, Target};
+use crate::{
+    Bind, BoundRange, Command, CopyJob, Direction, Exec, RawBytes, Region, Source, Submission, Target,
+};
 use core::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
@@ -14,9 +17,12 @@ pub(super) enum Step {
         to: RawBytes,
         word: u32,
     },
+    Bind(Vec<Change>),
     Run {
         kernel: FakeKernel,
-        bindings: Vec<RawBytes>,
+        bindings: Vec<Binding>,
+        /// What earlier commands write, with no barrier since: what a sparse binding shows is known when it runs.
+        unordered: Vec<RawBytes>,
         push: Vec<u8>,
         groups: [u32; 3],
         elapsed_ns: Arc<AtomicU64>,
@@ -55,7 +61,7 @@ impl Hazards {
     }
 }
 
-fn hits(spans: &[RawBytes], span: RawBytes) -> bool {
+pub(super) fn hits(spans: &[RawBytes], span: RawBytes) -> bool {
     let (start, end) = (span.as_ptr() as usize, span.as_ptr() as usize + span.len());
     spans.iter().any(|s| (s.as_ptr() as usize) < end && start < s.as_ptr() as usize + s.len())
 }
@@ -149,7 +155,9 @@ pub(super) fn resolve<X: Exec>(
                 hazards.writes("Fill", to);
                 steps.push(Step::Fill { to, word: *word });
             }
-            Command::Bind { .. } => unreachable!("a bind only where the profile allows"),
+            Command::Bind { binds } => {
+                steps.push(Step::Bind(binds.iter().map(|bind| change(shared, state, bind)).collect()));
+            }
             Command::Barrier => {
                 tally.barriers += 1;
                 hazards = Hazards::default();
@@ -160,9 +168,14 @@ pub(super) fn resolve<X: Exec>(
                 tally.dispatches += 1;
                 let bindings: Vec<_> = bindings.iter().map(bound).collect();
                 // Which bindings a kernel writes only its caller knows, so two kernels are never found to race.
-                bindings.iter().for_each(|b| hazards.reads("Dispatch", *b));
+                for binding in &bindings {
+                    if let Binding::Bytes(bytes) = binding {
+                        hazards.reads("Dispatch", *bytes);
+                    }
+                }
                 let (kernel, push, elapsed_ns) = ((**kernel).clone(), push.clone(), Arc::clone(elapsed_ns));
-                steps.push(Step::Run { kernel, bindings, push, groups: *groups, elapsed_ns });
+                let unordered = hazards.written.clone();
+                steps.push(Step::Run { kernel, bindings, unordered, push, groups: *groups, elapsed_ns });
             }
         }
     }
@@ -170,10 +183,37 @@ pub(super) fn resolve<X: Exec>(
     (steps, pieces, tally)
 }
 
-fn bound<X: Exec>(range: &BoundRange<FakeDevice<X>>) -> RawBytes {
-    let Some(buffer) = &range.buffer else {
+pub(super) fn bound<X: Exec>(range: &BoundRange<FakeDevice<X>>) -> Binding {
+    let Some(buffer) = range.buffer.as_ref().filter(|_| range.bytes > 0) else {
         // SAFETY: no byte is ever read or written through an empty span.
-        return unsafe { RawBytes::new(core::ptr::NonNull::dangling(), 0) };
+        return Binding::Bytes(unsafe { RawBytes::new(core::ptr::NonNull::dangling(), 0) });
     };
-    buffer.bytes.slice(range.offset as usize, range.bytes as usize)
+    match &buffer.memory {
+        Memory::Run { bytes, .. } => Binding::Bytes(bytes.slice(range.offset as usize, range.bytes as usize)),
+        Memory::Sparse(buffer) => {
+            let bytes = range.offset..range.offset + range.bytes;
+            assert!(bytes.end <= buffer.bytes, "{bytes:?} of a sparse buffer of {} bytes", buffer.bytes);
+            Binding::Sparse { buffer: Arc::clone(buffer), bytes }
+        }
+    }
+}
+
+fn change<X: Exec>(shared: &Shared<X>, state: &State, bind: &Bind<FakeDevice<X>>) -> Change {
+    let frame_bytes = shared.geometry.frame_bytes();
+    let Memory::Sparse(buffer) = &bind.buffer.memory else { panic!("a bind of a buffer that is not sparse") };
+    let whole = bind.offset % frame_bytes == 0 && bind.bytes % frame_bytes == 0 && bind.bytes > 0;
+    assert!(whole, "a misaligned bind: {} bytes at {}, frames of {frame_bytes}", bind.bytes, bind.offset);
+    let end = bind.offset + bind.bytes;
+    assert!(end <= buffer.bytes, "a bind up to byte {end} of a sparse buffer of {} bytes", buffer.bytes);
+    let at = (bind.offset / frame_bytes) as u32..(end / frame_bytes) as u32;
+    let places = bind.frames.map(|first| {
+        let (span, piece) = state.frames(shared.geometry, u64::from(first.0) * frame_bytes, bind.bytes);
+        let within = span.as_ptr() as usize - piece.raw().as_ptr() as usize;
+        let place = |i: u32| {
+            let within = within + (u64::from(i) * frame_bytes) as usize;
+            Place { frame: first.0 + i, piece: Arc::clone(&piece), within, users: 0 }
+        };
+        (0..at.end - at.start).map(place).collect()
+    });
+    Change { buffer: Arc::clone(buffer), at, places }
 }

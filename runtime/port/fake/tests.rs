@@ -1,5 +1,7 @@
 //! The switches and the strictness of the fakes; what they share with the real ports is in `conformance`.
 
+mod sparse;
+
 use super::*;
 use crate::host::{Access, Errno, FaultMode, HostError, HostMemory};
 use crate::{Command, Device, DeviceError, Fault, FaultSource, Region, Role, Source, Submission};

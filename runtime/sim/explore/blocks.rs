@@ -23,6 +23,8 @@ pub struct Pure {
     pub pages_per_sub: u32,
     /// Whether R can show a page read-only.
     pub duplicates: bool,
+    /// Whether launches work in place: then the block never has a frame.
+    pub in_place: bool,
     /// Requests that may be open at a time: launches and prefetches, evictions, guards.
     pub requests: usize,
 }
@@ -106,6 +108,9 @@ impl Search {
         let block = &node.block;
         if let Err(broken) = vkhmm_core::check::check(block) {
             return Some(broken.to_string());
+        }
+        if self.pure.in_place && !(block.device_valid() | block.moving()).is_empty() {
+            return Some("something moves, and the block is used in place".to_owned());
         }
         let moving = block.moving();
         if block.mapped().intersects(&moving) {
@@ -196,7 +201,11 @@ impl Search {
                 let mut to = node.clone();
                 let [main, copy] = to.two_ops();
                 // Host pages for what is absent change no plane.
-                to.block.launch_hold(OpId(main), OpId(copy), &masks);
+                if self.pure.in_place {
+                    to.block.in_place_hold(OpId(main), &masks);
+                } else {
+                    to.block.launch_hold(OpId(main), OpId(copy), &masks);
+                }
                 let revoke = to.block.mapped() & masks.exclusive();
                 to.block.revoked(revoke);
                 let protect = to.block.writable() & masks.read;
@@ -277,6 +286,11 @@ impl Search {
                 self.add(back, ("launch is refused", read | write | over));
                 let masks = LaunchMasks { read: mask(read), write: mask(write), overwrite: mask(over) };
                 let geometry = to.block.geometry();
+                if self.pure.in_place {
+                    to.block.in_place_commit(&masks);
+                    to.requests.push(Request::Sent { main, copy: 0 });
+                    return self.add(to, ("launch commits", read | write | over));
+                }
                 for sub in 0..geometry.subs_per_block() {
                     if pages_of_sub(sub, geometry).intersects(&masks.all()) {
                         to.block.set_frame(sub, FrameIndex(sub));

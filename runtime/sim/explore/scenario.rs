@@ -73,6 +73,8 @@ pub struct Scenario {
     pub shape: Shape,
     /// Whether copies go straight between host and device memory.
     pub import: bool,
+    /// Whether kernels work in place (by import).
+    pub in_place: bool,
     /// What happens before, by one thread, up to rest.
     pub before: Vec<Step>,
     /// What the two threads do.
@@ -81,8 +83,12 @@ pub struct Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shape, import, before, programs } = self;
-        write!(f, "{shape:?}, import {import}, after {before:?}: {:?} beside {:?}", programs[0], programs[1])
+        let Self { shape, import, in_place, before, programs } = self;
+        write!(
+            f,
+            "{shape:?}, import {import}, in place {in_place}, after {before:?}: {:?} beside {:?}",
+            programs[0], programs[1]
+        )
     }
 }
 
@@ -126,6 +132,7 @@ pub(super) fn perform(exec: &SimExec, scenario: &Scenario, watcher: &Arc<Watcher
     let device_options = FakeDeviceOptions {
         timelines: 1,
         import: scenario.import.then_some(imports),
+        in_place_bytes_max: scenario.in_place.then_some(u64::MAX),
         staging_slots: 1,
         frames_max: 1,
         ..FakeDeviceOptions::default()
@@ -135,6 +142,7 @@ pub(super) fn perform(exec: &SimExec, scenario: &Scenario, watcher: &Arc<Watcher
         geometry,
         device_memory_limit: Some(geometry.frame_bytes()),
         import_bytes_min: 0,
+        in_place_bytes: u64::MAX,
         strict_io: false,
         fault_threads: 1,
         ..Config::default()

@@ -2,6 +2,7 @@
 //! says who notices.
 
 mod frames;
+mod in_place;
 mod order;
 mod pages;
 mod queues;
@@ -40,5 +41,8 @@ pub(crate) struct Mutant {
 
 /// Every mutation, by topic.
 pub(crate) fn all() -> Vec<&'static Mutant> {
-    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS].into_iter().flatten().collect()
+    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS, in_place::MUTANTS]
+        .into_iter()
+        .flatten()
+        .collect()
 }

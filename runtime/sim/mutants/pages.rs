@@ -141,9 +141,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         proof: Proof::Application,
         seeds: 3000,
         edits: &[Edit {
-            file: "runtime/core/block.rs",
-            find: "let lost = (self.dirty() | moving) & self.used;",
-            replace: "let lost = (if AWAKE { self.dirty() } else { self.dirty() | moving }) & self.used;",
+            file: "runtime/core/block/loss.rs",
+            find: "(self.dirty() | self.moving() | self.written_in_place()) & self.used",
+            replace: "let moving = if AWAKE { PageMask::EMPTY } else { self.moving() };
+        (self.dirty() | moving | self.written_in_place()) & self.used",
         }],
     },
     Mutant {

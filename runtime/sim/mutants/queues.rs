@@ -162,9 +162,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 1000,
         edits: &[Edit {
             file: "runtime/engine/home.rs",
-            find: "self.send_home(HomeJob { op: Arc::clone(&op), pieces, waits });",
-            replace: "let waits = if AWAKE { Uses::NONE } else { waits };
-        self.send_home(HomeJob { op: Arc::clone(&op), pieces, waits });",
+            find: "} else if !self.queue_is_shared {",
+            replace: "} else if !self.queue_is_shared {
+            job.waits = if AWAKE { Uses::NONE } else { job.waits };",
         }],
     },
     Mutant {

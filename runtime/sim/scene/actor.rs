@@ -1,5 +1,6 @@
 //! An application thread: its arrays, and the steps of its program.
 
+mod acquires;
 mod explain;
 mod launches;
 mod moves;
@@ -100,7 +101,8 @@ impl Actor {
         let name = match self.random.below(100) {
             0..14 => self.with_one(Self::store),
             14..27 => self.with_one(Self::load),
-            27..58 => self.launch(),
+            27..51 => self.launch(),
+            51..58 => self.acquire(),
             58..63 => self.with_one(Self::prefetch_to_device),
             63..68 => self.with_one(Self::prefetch_to_host),
             68..71 => self.with_one(Self::bring_home),

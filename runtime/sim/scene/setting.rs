@@ -89,10 +89,28 @@ impl Setting {
             fault_threads: 1 + random.below(2) as usize,
             ..Config::default()
         };
+        let (mut device, mut config) = (device, config);
+        let parked = host.faults != FaultMode::Declared;
+        Self::draw_places(&mut random.clone(), parked, &mut device, &mut config);
         let limit_moves = random.one_in(3);
         let trouble = Kind::draw(random, !long);
         let steps = steps.unwrap_or(6 + random.below(10));
         Self { host, device, config, imports, blocks, limit, limit_moves, threads, steps, trouble }
+    }
+
+    /// Whether kernels work in place, and on what; and whose the queues are. From a stream of its own, so that a seed's other
+    /// properties do not depend on it.
+    fn draw_places(random: &mut Random, parked: bool, device: &mut FakeDeviceOptions, config: &mut Config) {
+        let mut random = Random::new(random.number() ^ 0x706C_6163_6573);
+        config.in_place_bytes =
+            [0, 0, SMALL.block_bytes(), 2 * SMALL.block_bytes()][random.below(4) as usize];
+        if random.one_in(2) {
+            // Now and then less than the longest array.
+            device.in_place_bytes_max =
+                Some(if random.one_in(4) { 2 * SMALL.block_bytes() } else { 1 << 20 });
+        }
+        let cpu_reads = matches!(device.kind, MemoryKind::DeviceCoherent | MemoryKind::UnifiedMemory);
+        device.queue_is_shared = parked && cpu_reads && random.one_in(3);
     }
 
     /// Whether nobody can be parked: bytes are brought home before they are touched.
@@ -114,12 +132,15 @@ impl fmt::Display for Setting {
         let (host, device, config) = (&self.host, &self.device, &self.config);
         write!(
             f,
-            "{:?}, {} timelines, import {}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
+            "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
              {:?}, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
             device.timelines,
+            device.queue_is_shared,
             device.import.is_some(),
+            device.in_place_bytes_max,
+            config.in_place_bytes,
             device.staging_slots,
             device.regions_max,
             device.inline_copy_bytes,

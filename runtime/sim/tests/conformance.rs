@@ -10,7 +10,7 @@ use vkhmm_port::conformance::{
     run_host,
 };
 use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeKernel, FakeSemaphore};
-use vkhmm_port::{FaultMode, HostMemory};
+use vkhmm_port::{FaultMode, HostMemory, SparseProfile};
 use vkhmm_sim::{device, host, run};
 
 const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -46,12 +46,14 @@ fn host_memory() {
 
 #[test]
 fn devices() {
+    let sparse = SparseProfile { page_bytes: 16, buffer_bytes_max: 1 << 20, space_bytes: 1 << 20 };
     for seed in 0..24 {
         let whole = FakeDeviceOptions::default();
         let options = FakeDeviceOptions {
             kind: MemoryKind::ALL[seed as usize % 4],
             import: whole.import.clone().filter(|_| seed % 8 < 5),
             timelines: if seed % 3 == 1 { 1 } else { 3 },
+            sparse: (seed % 2 == 0).then_some(sparse),
             piece_frames_max: 64,
             delay: Duration::from_micros(seed * 10),
             ..whole

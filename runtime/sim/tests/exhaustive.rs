@@ -58,11 +58,17 @@ fn pairs() -> Vec<Scenario> {
                 let renews = matches!(x, Step::Renew(_));
                 let shape = if renews { Shape::Apart } else { shapes[turn % 3] };
                 let import = turn / 3 % 2 == 0;
-                out.push(Scenario { shape, import, before: before.clone(), programs: [vec![x], vec![y]] });
+                let programs = [vec![x], vec![y]];
+                out.push(Scenario { shape, import, in_place: false, before: before.clone(), programs });
             }
         }
     }
     out
+}
+
+/// The same pairs where kernels work in place.
+fn pairs_in_place() -> Vec<Scenario> {
+    pairs().into_iter().map(|pair| Scenario { import: true, in_place: true, ..pair }).collect()
 }
 
 /// Longer programs: a thread that goes round the locations beside one that keeps wanting the frame, or the page.
@@ -71,6 +77,7 @@ fn programs() -> Vec<Scenario> {
     let scenario = |shape, import, a: &[Step], b: &[Step]| Scenario {
         shape,
         import,
+        in_place: false,
         before: Vec::new(),
         programs: [a.to_vec(), b.to_vec()],
     };
@@ -160,6 +167,36 @@ fn every_schedule_of_every_pair_is_right() {
     search_pairs();
 }
 
+#[test]
+fn every_schedule_of_every_pair_in_place_is_right() {
+    let list = pairs_in_place();
+    let search = |i, s, grain, depth| ("in-place", i, s, grain, search(s, grain, depth));
+    let coarse: Vec<_> = list.iter().enumerate().map(|(i, s)| search(i, s, Grain::Coarse, depth())).collect();
+    judge(&format!("pairs in place, coarse, {} deviations", depth()), &coarse);
+    // The other ones than of the pairs in frames.
+    let fine: Vec<_> =
+        list.iter().enumerate().skip(1).step_by(2).map(|(i, s)| search(i, s, Grain::Fine, 1)).collect();
+    let found = judge("pairs in place, fine, 1 deviation", &fine).coverage;
+    for cell in Coverage::all() {
+        use vkhmm_core::pagemap::Location::{Device, Shared};
+        let moved = matches!(LOCATIONS[cell.location], Device | Shared) || cell.held == Held::Reading;
+        assert!(!(moved && found.has(cell)), "{cell}: in place nothing moves");
+    }
+}
+
+#[test]
+fn every_state_of_a_block_in_place_is_right() {
+    for (pages, pages_per_sub, requests) in [(1, 1, 3), (2, 2, 2), (2, 1, 1)] {
+        for duplicates in [true, false] {
+            let search = Pure { pages, pages_per_sub, duplicates, in_place: true, requests };
+            let reached = reach(search);
+            assert_eq!(reached.failure, None, "{search:?}");
+            println!("{search:?}: {} states, {} events", reached.states, reached.transitions);
+            assert!(reached.states > 50, "{search:?}: {} states", reached.states);
+        }
+    }
+}
+
 /// Why a square of the table stays empty: no order of events leads there.
 fn impossible(cell: Cell) -> Option<&'static str> {
     use vkhmm_core::pagemap::Location as L;
@@ -203,7 +240,7 @@ fn every_square_of_the_table_is_reached_or_explained() {
     let sizes = &sizes[..if depth() > 1 { 3 } else { 1 }];
     for (pages, pages_per_sub, requests) in sizes.iter().copied() {
         for duplicates in [true, false] {
-            let search = Pure { pages, pages_per_sub, duplicates, requests };
+            let search = Pure { pages, pages_per_sub, duplicates, in_place: false, requests };
             let reached = reach(search);
             if let Some(failure) = reached.failure {
                 panic!("{search:?}: {failure}");
@@ -272,7 +309,11 @@ fn replay_of_a_script() {
     let [list, number, grain, script] = words[..] else {
         panic!("`{text}`: as the failure printed it, please")
     };
-    let list = if list == "pairs" { pairs() } else { programs() };
+    let list = match list {
+        "pairs" => pairs(),
+        "in-place" => pairs_in_place(),
+        _ => programs(),
+    };
     let grain = if grain == "Fine" { Grain::Fine } else { Grain::Coarse };
     let script = script.parse().unwrap_or_else(|error| panic!("{error}"));
     let run = replay(&list[number.parse::<usize>().expect("a number")], grain, &script);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vkhmm_sim::scene::{Met, play, play_long, play_many};
 
 /// What a set of a thousand seeds must have met at least once; the rarest of it comes several times.
-const WANTED: [&str; 61] = [
+const WANTED: [&str; 64] = [
     "error: device lost",
     "error: device refused",
     "error: guarded",
@@ -21,6 +21,7 @@ const WANTED: [&str; 61] = [
     "event: eviction",
     "event: eviction of dirty pages",
     "event: import refused",
+    "event: launch in place",
     "event: launch that waited",
     "event: loss",
     "event: lost page",
@@ -33,6 +34,7 @@ const WANTED: [&str; 61] = [
     "failed: buffer",
     "failed: grow",
     "failed: import",
+    "failed: in_place",
     "failed: poison",
     "failed: populate",
     "failed: protect",
@@ -50,6 +52,7 @@ const WANTED: [&str; 61] = [
     "memory: UnifiedMemory",
     "queues: 1",
     "queues: 3",
+    "queues: the application's too",
     "step: bring home",
     "step: free and allocate",
     "step: guard",

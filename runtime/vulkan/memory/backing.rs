@@ -31,7 +31,7 @@ impl Arena {
     pub(super) fn piece_of_driver(&self, bytes: u64) -> Result<(vk::Buffer, Backing), DeviceError> {
         const OPERATION: &str = "grow the arena";
         let ctx = &self.memory.ctx;
-        let buffer = ctx.new_buffer(OPERATION, bytes, usage(ctx), false)?;
+        let buffer = ctx.new_buffer(OPERATION, bytes, usage(ctx.usage), false)?;
         let allocation =
             self.memory.bind_new(OPERATION, buffer, self.kind.index, self.overhead()).inspect_err(|_| {
                 // SAFETY: vkDestroyBuffer of a buffer just made and never used.
@@ -53,7 +53,7 @@ impl Arena {
     pub(super) fn piece_of_guard(&self, bytes: u64) -> Result<(vk::Buffer, Backing), DeviceError> {
         const OPERATION: &str = "grow the guarded arena";
         let ctx = &self.memory.ctx;
-        let buffer = ctx.new_buffer(OPERATION, bytes, usage(ctx), true)?;
+        let buffer = ctx.new_buffer(OPERATION, bytes, usage(ctx.usage), true)?;
         let long = (bytes + self.slack).next_multiple_of(FRAME_BYTES);
         let memory = GuardedMemory::new(ctx, OPERATION, buffer, self.kind.index, long).and_then(|memory| {
             match ctx.buffer_address(buffer) % FRAME_BYTES {
@@ -88,7 +88,7 @@ impl Arena {
                 format!("memory starts {skew} bytes before a frame, in units of {} bytes", self.grain);
             return Err(refused(operation, message));
         }
-        let buffer = ctx.new_buffer(operation, bytes, usage(ctx), false)?;
+        let buffer = ctx.new_buffer(operation, bytes, usage(ctx.usage), false)?;
         // SAFETY: vkBindBufferMemory: the memory exists, takes such buffers (`bind_new` checked an equal one), and is a frame
         // longer than needed (`overhead`); `skew` is less than a frame and a multiple of the alignment (checked above).
         let bound =

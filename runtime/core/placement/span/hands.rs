@@ -3,9 +3,11 @@
 use super::super::arena::Tenant;
 use super::super::subset::SubSet;
 use super::super::{Deps, EvictGoal, Eviction, Move, Plan, SpanId};
-use super::{Before, Record, Span, SpanPlacement};
+use super::{Before, Record, Scatter, Span, SpanPlacement};
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
+use alloc::collections::{BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::ops::Range;
 
 impl SpanPlacement {
@@ -13,13 +15,14 @@ impl SpanPlacement {
         assert!(!self.ops.contains_key(&op), "operation {} was admitted before", op.0);
         self.ops.insert(op, Record::default());
         let mut plan = Plan::default();
+        self.settle();
         match goal {
             EvictGoal::Frames(frames) => {
+                let mut victims = Victims::default();
                 let mut freed = 0;
                 while freed < frames {
-                    let Some(id) = self.cheapest() else { break };
-                    self.give_up(op, id, &mut plan);
-                    freed += plan.evictions.last().map_or(0, |eviction| eviction.subs.len() as u32);
+                    let Some(id) = self.victim(&mut victims) else { break };
+                    freed += self.give_up(op, id, &mut plan);
                 }
             }
             EvictGoal::Range(_) | EvictGoal::Piece(_) | EvictGoal::All => {
@@ -69,6 +72,14 @@ impl SpanPlacement {
         for id in victims {
             self.give_up(op, id, plan);
         }
+        self.clear(op, run, plan);
+        let id = self.new_id();
+        self.arena.set(run, Tenant::Span(id));
+        (id, run)
+    }
+
+    /// Notes how the frames of `run`, which nobody owns, were before and what must be over before their use.
+    pub(super) fn clear(&mut self, op: OpId, run: FrameRun, plan: &mut Plan) {
         let parts: Vec<(FrameRun, Tenant)> =
             self.arena.over(run).map(|(part, tenant)| (part, tenant.clone())).collect();
         for (run, tenant) in parts {
@@ -78,12 +89,9 @@ impl SpanPlacement {
                     self.log(op, Before::Free { run, deps });
                 }
                 Tenant::Held { deps, .. } => plan.deps.merge(&deps),
-                Tenant::Span(id) => unreachable!("span {} was just given up", id.0),
+                Tenant::Span(id) => unreachable!("frames {run:?} are still of span {}", id.0),
             }
         }
-        let id = self.new_id();
-        self.arena.set(run, Tenant::Span(id));
-        (id, run)
     }
 
     /// Cuts `subs` out of the spans that have them: what is left lives on as spans of its own, the rest moves to `to`.
@@ -97,8 +105,7 @@ impl SpanPlacement {
         plan: &mut Plan,
     ) -> SubSet {
         let mut dirty = SubSet::default();
-        let ids: Vec<SpanId> = self.overlapping(range, subs.clone()).map(|span| span.id).collect();
-        for id in ids {
+        for id in self.ids(range, subs) {
             let Some(old) = self.retire(op, id, plan) else { continue };
             let frame = |sub: u32| FrameIndex(old.frames.first.0 + (sub - old.subs.start));
             let moved = old.subs.start.max(subs.start)..old.subs.end.min(subs.end);
@@ -122,22 +129,28 @@ impl SpanPlacement {
         dirty
     }
 
-    /// Evicts a span for `op`.
-    pub(super) fn give_up(&mut self, op: OpId, id: SpanId, plan: &mut Plan) {
-        if let Some(span) = self.retire(op, id, plan) {
-            plan.evictions.push(Eviction {
-                span: id,
-                range: span.range,
-                subs: span.subs,
-                frames: Vec::from([span.frames]),
-                scattered: false,
-            });
-        }
+    /// Evicts a span for `op`; answers how many frames it had.
+    pub(super) fn give_up(&mut self, op: OpId, id: SpanId, plan: &mut Plan) -> u32 {
+        let Some(span) = self.retire(op, id, plan) else { return 0 };
+        plan.evictions.push(Eviction {
+            span: id,
+            range: span.range,
+            subs: span.subs,
+            frames: Vec::from([span.frames]),
+            scattered: span.scattered,
+        });
+        span.frames.count
     }
 
     /// Ends a span; its frames are held for `op`.
     fn retire(&mut self, op: OpId, id: SpanId, plan: &mut Plan) -> Option<Span> {
         let span = self.take(id)?;
+        debug_assert!(
+            self.scattered.get(&span.range).is_none_or(Scatter::settled),
+            "span {} of {:?} has notes that its undoing would lose",
+            id.0,
+            span.range
+        );
         self.arena.set(span.frames, Tenant::Held { op, deps: Deps::of(span.uses) });
         // A remainder that this very plan made was never anybody's: the log has what it was cut from.
         if span.plan.is_none() {
@@ -154,7 +167,7 @@ impl SpanPlacement {
         self.insert(span);
     }
 
-    fn new_id(&mut self) -> SpanId {
+    pub(super) fn new_id(&mut self) -> SpanId {
         self.next_span += 1;
         SpanId(self.next_span)
     }
@@ -165,9 +178,24 @@ impl SpanPlacement {
         }
     }
 
-    /// The span that costs least per frame to give up.
-    pub(super) fn cheapest(&self) -> Option<SpanId> {
-        let movable = self.spans.values().filter(|span| span.movable());
-        movable.min_by_key(|span| span.price(self.now) / u64::from(span.frames.count)).map(|span| span.id)
+    /// The next span to give up.
+    pub(super) fn victim(&self, victims: &mut Victims) -> Option<SpanId> {
+        let Victims { sources, queue } = victims;
+        let queue = queue.get_or_insert_with(|| {
+            let movable = self.spans.values().filter(|span| span.movable() && !sources.contains(&span.id));
+            let price = |span: &Span| span.price(self.now) / u64::from(span.frames.count);
+            movable.map(|span| Reverse((price(span), span.id))).collect()
+        });
+        core::iter::from_fn(|| queue.pop())
+            .map(|Reverse((_, id))| id)
+            .find(|id| self.spans.get(id).is_some_and(Span::movable))
     }
+}
+
+/// The spans that may be given up, the cheapest per frame first; priced once, when the first one is asked for.
+#[derive(Default)]
+pub(super) struct Victims {
+    /// Spans that the plan moves, which it must not evict.
+    pub(super) sources: BTreeSet<SpanId>,
+    queue: Option<BinaryHeap<Reverse<(u64, SpanId)>>>,
 }

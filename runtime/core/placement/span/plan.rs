@@ -2,6 +2,7 @@
 
 use super::super::arena::Tenant;
 use super::super::{AdmitError, Plan, SpanId, Want};
+use super::hands::Victims;
 use super::{Before, Record, Span, SpanPlacement};
 use crate::units::{FrameRun, OpId, RangeId};
 use crate::uses::Uses;
@@ -17,6 +18,8 @@ struct Group {
     needs: Vec<Range<u32>>,
     /// Whether to place all of the range.
     home: bool,
+    /// Any frames will do.
+    scattered: bool,
 }
 
 impl Group {
@@ -30,7 +33,7 @@ impl Group {
 enum Reach {
     /// Sub-blocks with a new span move there by device copy.
     Move,
-    /// They may be evicted, too, and copied in again.
+    /// They may be evicted, too, and copied in again; so may scattered spans that reach beyond the need.
     Refetch,
     /// Everything that may go goes, then all is packed.
     Everything,
@@ -43,6 +46,9 @@ impl SpanPlacement {
         self.check_apart(&groups)?;
         let before = self.now;
         self.now = self.now.max(now);
+        if self.needs_victims(&groups) {
+            self.settle();
+        }
         loop {
             for reach in [Reach::Move, Reach::Refetch] {
                 if let Some(plan) = self.attempt(op, &groups, wants, reach) {
@@ -54,8 +60,11 @@ impl SpanPlacement {
             let Some(group) = homes.max_by_key(|group| group.range_subs - group.needed()) else { break };
             group.home = false;
         }
-        if let Some(plan) = self.attempt(op, &groups, wants, Reach::Everything) {
-            return Ok(plan);
+        // Where all are scattered, there is nothing to pack.
+        if groups.iter().any(|group| !group.scattered) {
+            if let Some(plan) = self.attempt(op, &groups, wants, Reach::Everything) {
+                return Ok(plan);
+            }
         }
         self.now = before;
         Err(self.refusal(&groups))
@@ -63,7 +72,7 @@ impl SpanPlacement {
 
     fn groups(&self, wants: &[Want]) -> Vec<Group> {
         let mut by_range: BTreeMap<RangeId, Group> = BTreeMap::new();
-        for Want { range, range_subs, subs, scattered: _ } in wants {
+        for Want { range, range_subs, subs, scattered } in wants {
             assert!(
                 subs.start < subs.end && subs.end <= *range_subs,
                 "want {subs:?} of a range of {range_subs}"
@@ -73,25 +82,47 @@ impl SpanPlacement {
                 range_subs: *range_subs,
                 needs: Vec::new(),
                 home: false,
+                scattered: *scattered,
             });
+            assert_eq!(group.scattered, *scattered, "{range:?} is scattered or not");
             group.needs.push(subs.clone());
         }
         let mut groups: Vec<Group> = by_range.into_values().collect();
         for group in &mut groups {
+            let scattered = group.scattered;
             group.needs.sort_by_key(|need| need.start);
             group.needs.dedup_by(|next, need| {
-                let overlap = next.start < need.end;
+                // Scattered neighbours are filled as one, so that their frames are neighbours, too.
+                let overlap = next.start < need.end || (scattered && next.start == need.end);
                 if overlap {
                     need.end = need.end.max(next.end);
                 }
                 overlap
             });
-            group.home = !self.covers_all(group)
+            group.home = !group.scattered
+                && !self.covers_all(group)
                 && u64::from(group.range_subs) * 2 <= u64::from(self.limit)
                 && self.overlapping(group.range, 0..group.range_subs).all(Span::movable)
                 && self.owed(group.range, &(0..group.range_subs)).next().is_none();
         }
         groups
+    }
+
+    /// Whether the plan may have to give up spans.
+    fn needs_victims(&self, groups: &[Group]) -> bool {
+        let mut missing = 0_u32;
+        for group in groups {
+            match group.scattered {
+                true => missing = missing.saturating_add(self.missing_of(group)),
+                false if self.covers_all(group) => {}
+                false => return true,
+            }
+        }
+        missing > self.claimable() || missing.saturating_add(self.owned) > self.limit
+    }
+
+    fn missing_of(&self, group: &Group) -> u32 {
+        group.needs.iter().map(|need| self.missing(group.range, need)).sum()
     }
 
     fn covers_all(&self, group: &Group) -> bool {
@@ -114,13 +145,16 @@ impl SpanPlacement {
         let mut ops = Vec::new();
         for group in groups {
             for need in &group.needs {
-                let covered = self.covering(group.range, need).is_some();
+                let covered = match group.scattered {
+                    true => self.missing(group.range, need) == 0,
+                    false => self.covering(group.range, need).is_some(),
+                };
                 if !covered {
                     ops.extend(self.owed(group.range, need));
                 }
                 for span in self.overlapping(group.range, need.clone()) {
                     ops.extend(span.plan);
-                    if covered {
+                    if covered || group.scattered {
                         continue;
                     }
                     if span.pins > 0 {
@@ -145,7 +179,10 @@ impl SpanPlacement {
         }
         plan.placed = wants
             .iter()
-            .map(|want| self.covering(want.range, &want.subs).expect("every want was placed").placed())
+            .map(|want| match want.scattered {
+                true => self.scattered_place(want.range, &want.subs),
+                false => self.covering(want.range, &want.subs).expect("every want was placed").placed(),
+            })
             .collect();
         Some(plan)
     }
@@ -159,8 +196,14 @@ impl SpanPlacement {
                 self.give_up(op, id, plan);
             }
         }
-        let mut extents: Vec<(RangeId, Range<u32>)> = Vec::new();
+        let (mut extents, mut gaps) = (Vec::new(), Vec::new());
         for group in groups {
+            if group.scattered {
+                for need in &group.needs {
+                    self.join_scattered(op, (group.range, need), reach != Reach::Move, &mut gaps, plan);
+                }
+                continue;
+            }
             if group.home {
                 extents.push((group.range, 0..group.range_subs));
                 continue;
@@ -173,18 +216,20 @@ impl SpanPlacement {
             }
         }
         // Longest first; equally long ones in order of range.
-        extents.sort_by_key(|(_, subs)| core::cmp::Reverse(subs.end - subs.start));
-        let mut sources = BTreeSet::new();
+        extents.sort_by_key(|(_, subs): &(_, Range<u32>)| core::cmp::Reverse(subs.end - subs.start));
+        let mut victims = Victims::default();
         if reach == Reach::Move {
             for (range, subs) in &extents {
-                sources.extend(self.overlapping(*range, subs.clone()).map(|span| span.id));
+                victims.sources.extend(self.overlapping(*range, subs.clone()).map(|span| span.id));
             }
         }
         let mut runs = Vec::new();
         for (_, subs) in &extents {
-            let run = self.room(op, subs.end - subs.start, reach, &sources)?;
+            let run = self.room(op, subs.end - subs.start, reach, &victims.sources)?;
             runs.push(self.claim(op, run, plan));
         }
+        // Before anything moves: what moves is read from where it was.
+        self.fill_gaps(op, gaps, &mut victims, plan)?;
         for ((range, subs), (id, run)) in extents.into_iter().zip(runs) {
             let dirty = self.carve(op, range, &subs, run, plan);
             let queued = Vec::from([op]);
@@ -196,6 +241,7 @@ impl SpanPlacement {
                     range,
                     subs,
                     frames: run,
+                    scattered: false,
                     last_use,
                     dirty,
                     uses: Uses::NONE,
@@ -206,7 +252,7 @@ impl SpanPlacement {
             );
         }
         while self.owned > self.limit {
-            let id = self.cheapest()?;
+            let id = self.victim(&mut victims)?;
             self.give_up(op, id, plan);
         }
         Some(())
@@ -232,15 +278,20 @@ impl SpanPlacement {
         // With queued operations done, only pinned spans stand; do the needs fit beside them?
         let pinned = |id: &SpanId| self.spans.get(id).is_some_and(|span| span.pins > 0);
         let blocks = |tenant: &Tenant| matches!(tenant, Tenant::Span(id) if pinned(id));
-        let mut lengths = Vec::new();
+        let (mut lengths, mut need) = (Vec::new(), 0_u32);
         for group in groups {
-            let open =
-                group.needs.iter().filter(|n| self.covering(group.range, n).is_none_or(|s| s.pins == 0));
-            lengths.extend(open.map(|need| need.end - need.start));
+            for subs in &group.needs {
+                let pinned = self.overlapping(group.range, subs.clone()).filter(|span| span.pins > 0);
+                let there: u32 = pinned.map(|span| span.frames_of(subs).count).sum();
+                let open = subs.end - subs.start - there;
+                need = need.saturating_add(open);
+                if !group.scattered && open > 0 {
+                    lengths.push(open);
+                }
+            }
         }
         lengths.sort_by_key(|length| core::cmp::Reverse(*length));
-        let need = lengths.iter().fold(0, |sum: u32, length| sum.saturating_add(*length));
-        let held = self.spans.values().filter(|span| span.pins > 0).map(|span| span.frames.count).sum();
+        let held = self.pinned;
         let have = self.arena.total().min(self.limit).saturating_sub(held);
         if need <= have && self.arena.fits(&lengths, blocks) {
             let queued = self.spans.values().flat_map(|span| span.queued.iter().copied().chain(span.plan));

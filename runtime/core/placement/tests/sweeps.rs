@@ -5,6 +5,8 @@ use super::*;
 /// Counts what an engine would copy: sub-blocks fetched and moved, given which are on the device.
 struct Traffic {
     placement: SpanPlacement,
+    /// Which ranges have sparse buffers.
+    sparse: fn(u32) -> bool,
     resident: Vec<Vec<bool>>,
     op: u64,
     fetched: u32,
@@ -13,9 +15,9 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn new(placement: SpanPlacement, ranges: &[u32]) -> Self {
+    fn new(placement: SpanPlacement, ranges: &[u32], sparse: fn(u32) -> bool) -> Self {
         let resident = ranges.iter().map(|subs| std::vec![false; *subs as usize]).collect();
-        Self { placement, resident, op: 0, fetched: 0, moved: 0, evictions: 0 }
+        Self { placement, sparse, resident, op: 0, fetched: 0, moved: 0, evictions: 0 }
     }
 
     /// Launches on parts of ranges, and submits.
@@ -23,7 +25,10 @@ impl Traffic {
         self.op += 1;
         let wants: Vec<Want> = parts
             .iter()
-            .map(|(slot, subs)| want(*slot, self.resident[*slot as usize].len() as u32, subs.clone()))
+            .map(|(slot, subs)| Want {
+                scattered: (self.sparse)(*slot),
+                ..want(*slot, self.resident[*slot as usize].len() as u32, subs.clone())
+            })
             .collect();
         let plan = self.placement.admit(OpId(self.op), &wants, self.op)?;
         for e in &plan.evictions {
@@ -48,16 +53,19 @@ impl Traffic {
     }
 }
 
+/// Every range in spans, every other one, every range in a sparse buffer.
+const PLACEMENTS: [fn(u32) -> bool; 3] = [|_| false, |slot| slot % 2 == 1, |_| true];
+
 #[test]
 fn a_program_that_fits_fetches_once_and_moves_nothing() {
-    for seed in 0..5 {
+    for (seed, sparse) in (0..5).flat_map(|seed| PLACEMENTS.map(|sparse| (seed, sparse))) {
         let mut rng = Rng(seed);
         // Ranges of 2 to 24 frames, in all 95 % of 128.
         let mut ranges = Vec::new();
         while ranges.iter().sum::<u32>() < 121 {
             ranges.push((2 + rng.below(23)).min(121 - ranges.iter().sum::<u32>()));
         }
-        let mut traffic = Traffic::new(placement(&[128]), &ranges);
+        let mut traffic = Traffic::new(placement(&[128]), &ranges, sparse);
         for _ in 0..3000 {
             let parts: Vec<_> = (0..3)
                 .map(|_| {
@@ -76,15 +84,20 @@ fn a_program_that_fits_fetches_once_and_moves_nothing() {
 fn a_halo_sweep_over_four_times_the_device_fetches_each_part_once_a_pass() {
     let (window, halo) = (26, 4);
     let subs = 128 * 4 / window * window;
-    let mut traffic = Traffic::new(placement(&[128]), &[subs]);
-    for pass in 1..=4 {
-        for start in (0..subs).step_by(window as usize) {
-            traffic.launch(&[(0, start.saturating_sub(halo)..(start + window + halo).min(subs))]).unwrap();
+    for sparse in [PLACEMENTS[0], PLACEMENTS[2]] {
+        let mut traffic = Traffic::new(placement(&[128]), &[subs], sparse);
+        for pass in 1..=4 {
+            for start in (0..subs).step_by(window as usize) {
+                traffic
+                    .launch(&[(0, start.saturating_sub(halo)..(start + window + halo).min(subs))])
+                    .unwrap();
+            }
+            assert!(traffic.fetched <= pass * subs, "pass {pass}: {} of {subs} fetched", traffic.fetched);
+            // Each window is touched once; beyond it, the halo it shares with its neighbours moves, or is where it was.
+            let touched = pass * subs / window * (window + 2 * halo);
+            assert!(traffic.fetched + traffic.moved <= touched, "pass {pass}: {} moved", traffic.moved);
+            assert!(traffic.moved == 0 || !sparse(0), "scattered ranges never move");
         }
-        assert!(traffic.fetched <= pass * subs, "pass {pass}: {} of {subs} fetched", traffic.fetched);
-        // Each window is touched once; beyond it, the halo it shares with its neighbours moves.
-        let touched = pass * subs / window * (window + 2 * halo);
-        assert!(traffic.fetched + traffic.moved <= touched, "pass {pass}: {} moved", traffic.moved);
     }
 }
 
@@ -92,28 +105,37 @@ fn a_halo_sweep_over_four_times_the_device_fetches_each_part_once_a_pass() {
 fn an_oversubscribed_program_of_whole_ranges_stays_near_one_fetch_a_miss() {
     // Three times oversubscribed, small ranges far more popular than the rest: most launches must hit.
     for seed in 0..5 {
-        let mut rng = Rng(100 + seed);
-        let ranges: Vec<u32> = (0..32).map(|_| 4 + rng.below(16)).collect();
-        let mut traffic = Traffic::new(placement(&[128]), &ranges);
-        let mut asked = 0;
-        for _ in 0..3000 {
-            let pick = |rng: &mut Rng| (rng.below(32) * rng.below(32) * rng.below(32)) >> 10;
-            let parts: Vec<_> = (0..3).map(|_| pick(&mut rng)).map(|s| (s, 0..ranges[s as usize])).collect();
-            asked += parts.iter().map(|(_, subs)| subs.end).sum::<u32>();
-            traffic.launch(&parts).unwrap();
-        }
-        assert!(traffic.fetched * 2 < asked, "seed {seed}: {} of {asked} fetched", traffic.fetched);
-        assert_eq!(traffic.moved, 0);
+        let [spans, mixed, any] = PLACEMENTS.map(|sparse| {
+            let mut rng = Rng(100 + seed);
+            let ranges: Vec<u32> = (0..32).map(|_| 4 + rng.below(16)).collect();
+            let mut traffic = Traffic::new(placement(&[128]), &ranges, sparse);
+            let mut asked = 0;
+            for _ in 0..3000 {
+                let pick = |rng: &mut Rng| (rng.below(32) * rng.below(32) * rng.below(32)) >> 10;
+                let parts: Vec<_> =
+                    (0..3).map(|_| pick(&mut rng)).map(|s| (s, 0..ranges[s as usize])).collect();
+                asked += parts.iter().map(|(_, subs)| subs.end).sum::<u32>();
+                traffic.launch(&parts).unwrap();
+            }
+            assert!(traffic.fetched * 2 < asked, "seed {seed}: {} of {asked} fetched", traffic.fetched);
+            assert_eq!(traffic.moved, 0);
+            traffic.fetched
+        });
+        // Frames of any place are never worse than windows.
+        assert!(
+            any <= spans && mixed <= spans + spans / 20,
+            "seed {seed}: {any} any, {mixed} mixed, {spans} in spans"
+        );
     }
 }
 
 #[test]
 fn with_nothing_held_what_fits_by_count_is_always_placed() {
-    for seed in 0..60 {
+    for (seed, sparse) in (0..60).flat_map(|seed| PLACEMENTS.map(|sparse| (seed, sparse))) {
         let mut rng = Rng(1000 + seed);
         let frames = 8 + rng.below(57);
         let ranges: Vec<u32> = (0..6).map(|_| 1 + rng.below(frames * 2)).collect();
-        let mut traffic = Traffic::new(placement(&[frames]), &ranges);
+        let mut traffic = Traffic::new(placement(&[frames]), &ranges, sparse);
         for step in 0..400 {
             // Disjoint parts of random ranges until the limit is reached, often exactly.
             let mut left = frames;

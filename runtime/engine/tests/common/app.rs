@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Sender, channel};
 use vkhmm_core::units::Ticket;
 use vkhmm_engine::Acquired;
-use vkhmm_port::Device;
+use vkhmm_port::{BoundRange, Device};
 use vkhmm_port::fake::FakeSemaphore;
 
 /// What one submission does with the bytes it acquired.
@@ -13,7 +13,7 @@ pub type Work = Box<dyn FnOnce(&[RawBytes]) + Send>;
 
 struct Job {
     wait: Ticket,
-    parts: Vec<RawBytes>,
+    parts: Vec<BoundRange<FakeDevice>>,
     work: Work,
     value: u64,
 }
@@ -44,7 +44,7 @@ impl App {
                         }
                         let Ok(()) = device.wait(&seen, Duration::from_secs(5)) else { return };
                     }
-                    (job.work)(&job.parts);
+                    device.work_on(&job.parts, job.work);
                     theirs.signal(job.value);
                 }
             }
@@ -59,7 +59,7 @@ impl App {
         work: impl FnOnce(&[RawBytes]) + Send + 'static,
     ) -> u64 {
         self.last += 1;
-        let parts = acquired.parts().iter().map(bytes_of).collect();
+        let parts = acquired.parts().iter().map(bound).collect();
         let job = Job { wait: acquired.wait(), parts, work: Box::new(work), value: self.last };
         self.jobs.send(job).expect("the queue lives");
         self.last
@@ -76,10 +76,8 @@ impl App {
     }
 }
 
-/// The bytes of one part. They live as long as the engine has the buffer: until what was acquired is released, and that is reached.
-fn bytes_of<H: HostMemory>(part: &vkhmm_engine::AcquiredPart<TestPorts<H>>) -> RawBytes {
-    let buffer = part.buffer.as_ref().expect("a part with bytes");
-    buffer.bytes(part.offset, part.bytes)
+fn bound<H: HostMemory>(part: &vkhmm_engine::AcquiredPart<TestPorts<H>>) -> BoundRange<FakeDevice> {
+    BoundRange { buffer: part.buffer.clone(), offset: part.offset, bytes: part.bytes }
 }
 
 impl<H: HostMemory> World<H> {

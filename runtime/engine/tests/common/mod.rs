@@ -4,18 +4,21 @@
 
 pub mod app;
 
-use std::sync::Arc;
+use core::fmt::Arguments;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
 use vkhmm_engine::{
-    AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, Ports, RangeCell,
+    AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, PlacementKind, Ports,
+    RangeCell,
 };
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
+    Watch,
 };
-use vkhmm_port::{FaultMode, HostMemory, RawBytes};
+use vkhmm_port::{FaultMode, HostMemory, RawBytes, SparseProfile};
 
 /// Every limit is met at once.
 pub const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -44,6 +47,11 @@ pub struct Setup {
     pub timelines: u8,
     pub import: bool,
     pub import_limit: u64,
+    /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
+    pub in_place: Option<u64>,
+    pub queue_is_shared: bool,
+    /// There are sparse buffers, of so many bytes in all.
+    pub sparse: Option<u64>,
     pub slots: u32,
     pub limit_frames: u32,
     pub piece_frames: u32,
@@ -67,6 +75,9 @@ impl Default for Setup {
             timelines: 3,
             import: true,
             import_limit: u64::MAX,
+            in_place: None,
+            queue_is_shared: false,
+            sparse: None,
             slots: 4,
             limit_frames: 64,
             piece_frames: u32::MAX,
@@ -85,6 +96,21 @@ impl Default for Setup {
 
 /// Option combinations that every flow is run with: each option in each of its values, in every pair that matters.
 pub fn combinations() -> Vec<Setup> {
+    [framed(), in_place()].concat()
+}
+
+/// Those of [`combinations`] in which kernels work on frames alone: in spans, in sparse buffers, and in both at once, where the
+/// space for sparse buffers is short.
+pub fn framed() -> Vec<Setup> {
+    let spans = spans();
+    let sparse = |space| move |setup: &Setup| Setup { sparse: Some(space), ..setup.clone() };
+    let short = [0, 3, 5, 12, 14].map(|i| sparse(4 * spans[i].geometry.block_bytes())(&spans[i]));
+    let whole: Vec<_> = spans.iter().map(sparse(1 << 30)).collect();
+    [spans, whole, short.into()].concat()
+}
+
+/// Those without sparse buffers.
+pub fn spans() -> Vec<Setup> {
     let base = Setup::default();
     vec![
         base.clone(),
@@ -94,6 +120,7 @@ pub fn combinations() -> Vec<Setup> {
         Setup { inline_bytes: 64, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, import: false, ..base.clone() },
         Setup { kind: MemoryKind::DeviceCoherent, timelines: 1, regions: 1, ..base.clone() },
+        Setup { kind: MemoryKind::DeviceCoherent, queue_is_shared: true, timelines: 1, ..base.clone() },
         Setup { kind: MemoryKind::DeviceBar, strict: true, ..base.clone() },
         Setup { kind: MemoryKind::UnifiedMemory, import: false, slots: 1, ..base.clone() },
         Setup { publish_read_only: false, ..base.clone() },
@@ -107,6 +134,22 @@ pub fn combinations() -> Vec<Setup> {
     ]
 }
 
+/// Those in which kernels work in place: on everything, on small ranges, and until imports are refused.
+pub fn in_place() -> Vec<Setup> {
+    let base = Setup { in_place: Some(u64::MAX), ..Setup::default() };
+    let unified = Setup { kind: MemoryKind::UnifiedMemory, in_place: Some(0), ..Setup::default() };
+    vec![
+        unified.clone(),
+        Setup { import_limit: 512, queue_is_shared: true, ..unified.clone() },
+        Setup { import_limit: 512, sparse: Some(1 << 30), ..unified.clone() },
+        Setup { geometry: LARGE, strict: true, ..unified },
+        Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
+        Setup { publish_read_only: false, timelines: 1, ..base.clone() },
+        Setup { protect: false, ..base.clone() },
+        Setup { faults: FaultMode::Declared, ..base },
+    ]
+}
+
 /// An engine that runs, and the fakes under it.
 pub struct World<H: HostMemory = FakeHost> {
     pub engine: Arc<Engine<TestPorts<H>>>,
@@ -114,11 +157,18 @@ pub struct World<H: HostMemory = FakeHost> {
     pub device: FakeDevice,
     pub imports: FakeImports,
     pub setup: Setup,
+    /// Threads that must not have submitted, and did.
+    pub misplaced: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     pub fn new(setup: Setup) -> Self {
         Self::with_host(setup, |host| host)
+    }
+
+    /// `watch` is told of every call of the device.
+    pub fn with_device(setup: Setup, watch: impl Fn(Arguments<'_>) + Send + Sync + 'static) -> Self {
+        Self::with(setup, |host| host, watch)
     }
 
     pub fn small() -> Self {
@@ -133,7 +183,16 @@ impl World {
 impl<H: HostMemory> World<H> {
     /// The engine works on what `wrap` makes of the host.
     pub fn with_host(setup: Setup, wrap: impl FnOnce(FakeHost) -> H) -> Self {
+        Self::with(setup, wrap, |_| ())
+    }
+
+    fn with(
+        setup: Setup,
+        wrap: impl FnOnce(FakeHost) -> H,
+        watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+    ) -> Self {
         let imports = FakeImports::default();
+        let misplaced = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::new(
             setup.geometry,
             setup.blocks,
@@ -152,6 +211,14 @@ impl<H: HostMemory> World<H> {
                 kind: setup.kind,
                 timelines: setup.timelines,
                 import: setup.import.then(|| imports.clone()),
+                in_place_bytes_max: setup.in_place.map(|_| 1 << 40),
+                queue_is_shared: setup.queue_is_shared,
+                watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
+                sparse: setup.sparse.map(|space_bytes| SparseProfile {
+                    page_bytes: setup.geometry.frame_bytes(),
+                    buffer_bytes_max: 1 << 30,
+                    space_bytes,
+                }),
                 staging_slots: setup.slots,
                 frames_max: 1 << 16,
                 piece_frames_max: setup.piece_frames,
@@ -166,6 +233,7 @@ impl<H: HostMemory> World<H> {
             device_memory_limit: Some(u64::from(setup.limit_frames) * setup.geometry.frame_bytes()),
             import_limit: setup.import_limit,
             import_bytes_min: 1,
+            in_place_bytes: setup.in_place.unwrap_or(0),
             strict_io: setup.strict,
             batch_age: setup.batch_age,
             watchdog: Duration::from_secs(3),
@@ -176,7 +244,7 @@ impl<H: HostMemory> World<H> {
         let declared = setup.faults == FaultMode::Declared;
         let faults: Option<Arc<FakeFaults>> = (!declared).then(|| Arc::new(host.faults()));
         engine.start(faults).expect("threads");
-        Self { engine, host, device, imports, setup }
+        Self { engine, host, device, imports, setup, misplaced }
     }
 
     pub fn page(&self) -> u64 {
@@ -264,6 +332,7 @@ impl<H: HostMemory> World<H> {
     pub fn rest(&self) {
         self.engine.sync().expect("no loss");
         until("no operation is open", || self.engine.who_is_busy() == "no operation is open");
+        assert_eq!(*self.misplaced.lock().unwrap(), [""; 0], "threads that answer touches have submitted");
     }
 
     pub fn location(&self, range: &Range<H>, offset: u64) -> Location {
@@ -276,6 +345,11 @@ impl<H: HostMemory> World<H> {
         (0..pages).map(|p| letter(self.location(range, p * self.page()))).collect()
     }
 
+    /// Whether kernels work on the range's own bytes. Once it was launched on, that is for life.
+    pub fn in_place(&self, range: &Range<H>) -> bool {
+        range.placement().0 == PlacementKind::InPlace
+    }
+
     pub fn page_at(&self, range: &Range<H>, offset: u64) -> PageIndex {
         PageIndex((range.offset() + offset) / self.page())
     }
@@ -285,6 +359,22 @@ impl<H: HostMemory> Drop for World<H> {
     fn drop(&mut self) {
         self.engine.stop();
     }
+}
+
+/// Notes submissions by threads that answer touches.
+fn submitters(
+    misplaced: &Arc<Mutex<Vec<String>>>,
+    watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
+) -> Watch {
+    let misplaced = Arc::clone(misplaced);
+    Arc::new(move |line| {
+        let thread = std::thread::current();
+        let answers = matches!(thread.name(), Some("vkhmm-fault" | "vkhmm-complete"));
+        if answers && line.to_string().starts_with("submit") {
+            misplaced.lock().unwrap().push(format!("{thread:?}: {line}"));
+        }
+        watch(line);
+    })
 }
 
 pub fn letter(location: Location) -> char {
@@ -379,7 +469,21 @@ impl Random {
 
 /// Runs `body` in a fresh world of each combination; then everything comes to rest.
 pub fn each(body: impl Fn(&World) + Send + Copy + 'static) {
-    for setup in combinations() {
+    each_of(combinations(), body);
+}
+
+/// As [`each`], in worlds where every argument lies in a span.
+pub fn each_in_spans(body: impl Fn(&World) + Send + Copy + 'static) {
+    each_of(spans(), body);
+}
+
+/// As [`each`], in worlds where bytes must move.
+pub fn each_framed(body: impl Fn(&World) + Send + Copy + 'static) {
+    each_of(framed(), body);
+}
+
+fn each_of(setups: Vec<Setup>, body: impl Fn(&World) + Send + Copy + 'static) {
+    for setup in setups {
         let shown = format!("{setup:?}");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             within(20, move || {

@@ -15,6 +15,11 @@ pub(super) fn profile<X: Exec, D: Device>(mut b: Bench<X, D>) {
     assert!(p.staging.slots >= 1 && p.staging.slot_bytes >= b.geometry.block_bytes(), "a slot holds a block");
     assert!(p.regions_max >= 1 && p.piece_bytes_max >= b.geometry.frame_bytes() && p.limit_bytes_default > 0);
     assert!(p.binding_alignment_bytes.is_power_of_two());
+    if let Some(max) = p.in_place_bytes_max {
+        let unit = p.import.expect("in place is by import").alignment_bytes;
+        assert!(max >= unit, "at most {max} bytes in place, imports are multiples of {unit}");
+    }
+    assert!(p.reasons.iter().all(|why| !why.is_empty()), "people are told why: {:?}", p.reasons);
     let m = p.memory;
     assert!(m.flags.contains(PagemapFlags::DEVICE_MEMORY));
     assert_eq!(m.flags.contains(PagemapFlags::UNADDRESSABLE), m.kind == MemoryKind::DevicePrivate);

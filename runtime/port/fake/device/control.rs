@@ -12,8 +12,12 @@ pub struct DeviceCalls {
     pub grow: u64,
     /// `buffer`
     pub buffer: u64,
+    /// `reserve`
+    pub reserve: u64,
     /// `import`
     pub import: u64,
+    /// `in_place`
+    pub in_place: u64,
     /// `submit`
     pub submit: u64,
     /// `read_frames` and `write_frames`
@@ -26,6 +30,8 @@ pub struct DeviceCalls {
     pub barriers: u64,
     /// Kernels in submissions.
     pub dispatches: u64,
+    /// Submissions that bind.
+    pub binds: u64,
 }
 
 impl<X: Exec> FakeDevice<X> {
@@ -39,7 +45,13 @@ impl<X: Exec> FakeDevice<X> {
         locked(&self.shared().state).pieces.values().map(|p| p.count).sum()
     }
 
-    /// Lets the `n`-th fallible call from now (grow, buffer, import, submit, read or write of frames) fail with nothing done
+    /// Frames that lie in sparse buffers right now.
+    pub fn frames_bound(&self) -> usize {
+        self.shared().sparse.bound()
+    }
+
+    /// Lets the `n`-th fallible call from now (grow, buffer, reserve, import, in_place, submit, read or write of frames) fail with
+    /// nothing done
     /// (1: the next one). Zero: none.
     pub fn fail_call(&self, n: u64) {
         let mut state = locked(&self.shared().state);

@@ -4,6 +4,7 @@ use super::super::SMALL;
 use super::super::array::Array;
 use super::super::kernel::{Access, apply, kernel};
 use super::super::ledger::Strength;
+use super::super::turnstile::Locked;
 use super::Actor;
 use crate::SimPorts;
 use std::sync::Arc;
@@ -16,22 +17,7 @@ impl Actor {
         if self.arrays.is_empty() {
             return "nothing";
         }
-        let mut which: Vec<usize> = (0..1 + self.random.below(3))
-            .map(|_| self.random.below(self.arrays.len() as u64) as usize)
-            .collect();
-        which.sort_unstable();
-        which.dedup();
-        let cells: Vec<_> = which.iter().map(|i| Arc::clone(&self.arrays[*i])).collect();
-        let mut arrays: Vec<Array> = cells.iter().map(|cell| cell.take()).collect();
-        let accesses: Vec<Access> = (0..1 + self.random.below(3))
-            .map(|_| {
-                let array = self.random.below(arrays.len() as u64) as usize;
-                let bytes = self.some_bytes(&arrays[array]);
-                let kinds = [AccessKind::Read, AccessKind::Write, AccessKind::Overwrite];
-                let kind = kinds[self.random.below(if arrays[array].is_mixed() { 2 } else { 3 }) as usize];
-                Access { array, bytes, kind }
-            })
-            .collect();
+        let (cells, mut arrays, accesses) = self.some_accesses();
         self.launch_on(&mut arrays, &accesses);
         if self.random.one_in(3) {
             let read = accesses.iter().find(|access| !access.bytes.is_empty());
@@ -50,6 +36,27 @@ impl Actor {
         "launch"
     }
 
+    /// Some arrays, taken, with their cells; and what is to be done with them.
+    pub(super) fn some_accesses(&mut self) -> (Vec<Arc<Locked>>, Vec<Array>, Vec<Access>) {
+        let mut which: Vec<usize> = (0..1 + self.random.below(3))
+            .map(|_| self.random.below(self.arrays.len() as u64) as usize)
+            .collect();
+        which.sort_unstable();
+        which.dedup();
+        let cells: Vec<_> = which.iter().map(|i| Arc::clone(&self.arrays[*i])).collect();
+        let arrays: Vec<Array> = cells.iter().map(|cell| cell.take()).collect();
+        let accesses: Vec<Access> = (0..1 + self.random.below(3))
+            .map(|_| {
+                let array = self.random.below(arrays.len() as u64) as usize;
+                let bytes = self.some_bytes(&arrays[array]);
+                let kinds = [AccessKind::Read, AccessKind::Write, AccessKind::Overwrite];
+                let kind = kinds[self.random.below(if arrays[array].is_mixed() { 2 } else { 3 }) as usize];
+                Access { array, bytes, kind }
+            })
+            .collect();
+        (cells, arrays, accesses)
+    }
+
     /// Launches the scene's kernel. Whether it was accepted.
     pub(super) fn launch_on(&mut self, arrays: &mut [Array], accesses: &[Access]) -> bool {
         let salt = self.random.number() as u8;
@@ -61,26 +68,14 @@ impl Actor {
         self.stage.exec.note(format_args!("{what}"));
         let spec =
             self.spec(arrays, accesses, kernel(&what, Arc::downgrade(&self.stage), arrays, accesses, salt));
-        let borrows: Vec<_> = accesses
-            .iter()
-            .map(|a| {
-                let strength = if a.kind.writes() { Strength::Exclusive } else { Strength::Shared };
-                (arrays[a.array].place(a.bytes), strength)
-            })
-            .collect();
+        let borrows = borrows(arrays, accesses);
         let before = self.before();
         let stage = Arc::clone(&self.stage);
         let launched = stage.timed("a launch", || stage.ledger.lend(&borrows, || stage.engine.launch(spec)));
         match launched {
             Ok(op) => {
                 apply(arrays, accesses, salt);
-                for access in accesses.iter().filter(|a| a.kind.writes()) {
-                    let array = &mut arrays[access.array];
-                    for (page, _) in Array::by_page(access.bytes) {
-                        assert!(!array.lost[page], "lost: a launch took page {page} of `{}`", array.name);
-                        array.on_device[page] = true;
-                    }
-                }
+                note_written(arrays, accesses);
                 self.last = Some(op);
                 true
             }
@@ -134,5 +129,25 @@ impl Actor {
         }
         arrays.into_iter().for_each(|array| cell.put(array));
         "windows"
+    }
+}
+
+/// What a call with these accesses is given.
+pub(super) fn borrows(arrays: &[Array], accesses: &[Access]) -> Vec<(ByteRange, Strength)> {
+    let borrow = |a: &Access| {
+        let strength = if a.kind.writes() { Strength::Exclusive } else { Strength::Shared };
+        (arrays[a.array].place(a.bytes), strength)
+    };
+    accesses.iter().map(borrow).collect()
+}
+
+/// The device alone may have what it was given to write.
+pub(super) fn note_written(arrays: &mut [Array], accesses: &[Access]) {
+    for access in accesses.iter().filter(|a| a.kind.writes()) {
+        let array = &mut arrays[access.array];
+        for (page, _) in Array::by_page(access.bytes) {
+            assert!(!array.lost[page], "lost: a launch took page {page} of `{}`", array.name);
+            array.on_device[page] = true;
+        }
     }
 }

@@ -1,0 +1,151 @@
+//! Ranges that kernels use in place: they work on A itself, through an import of the whole range, and nothing moves.
+//!
+//! Every launch on such a range goes through admission, and its holds alone keep CPU and device apart (`core::block::in_place`); the
+//! range gate never opens for it. Holds, and not a count at the gate, because a loss must tell exactly which bytes were being
+//! written (docs/decisions, "in place by admission").
+//!
+//! **Who sees whose bytes.** *Host to device*: a store of the CPU ends before its page is revoked or protected (the mapping is gone
+//! for every thread when the call returns), that is before the launch is submitted, and a submission makes all earlier host writes
+//! visible to its commands. *Device to host*: a submission ends with a barrier to host reads; the completion thread sees its ticket,
+//! ends the hold, and only then is the page shown again. *Launch to launch*: in one batch by its barriers
+//! ([`Bound::in_range`](crate::launch::Bound::in_range) says which bytes are meant), on one queue by the barrier that ends each
+//! submission, between queues by the uses of whoever holds the pages. *Device beside CPU*: both only read.
+
+use crate::range::{PlacementKind, RangeCell, Way};
+use crate::stats::Counters;
+use crate::{Engine, Ports};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use vkhmm_core::pagemap::MemoryKind;
+use vkhmm_core::units::ByteRange;
+use vkhmm_port::{Device, HostMemory, Mutex};
+
+impl<P: Ports> RangeCell<P> {
+    /// Whether kernels use it in place. Settled once [`Engine::settle_way`] was asked.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.way.lock().kind == PlacementKind::InPlace
+    }
+}
+
+impl<P: Ports> Engine<P> {
+    /// Why a new range of `bytes` bytes is to be used in place; `None`: it need not be.
+    ///
+    /// # Errors
+    /// It would be, but cannot: why.
+    pub(crate) fn wants_in_place(&self, bytes: u64) -> Result<Option<Arc<str>>, String> {
+        let profile = self.device.profile();
+        let small = self.config.in_place_bytes;
+        let why = if profile.memory.kind == MemoryKind::UnifiedMemory {
+            "device memory is the host's, so kernels work on it where it is".to_string()
+        } else if bytes <= small {
+            format!("at most {small} bytes are worked on where they are")
+        } else {
+            return Ok(None);
+        };
+        let Some(max) = profile.in_place_bytes_max else { return Err(profile.reasons[1].clone()) };
+        let whole = self.in_place_bytes(bytes);
+        if whole > max {
+            return Err(format!("{whole} bytes are more than one import may have ({max})"));
+        }
+        Ok(Some(why.into()))
+    }
+
+    /// Bytes that are imported for a range of `bytes` bytes: whole units of an import, and no more of its block than that.
+    fn in_place_bytes(&self, bytes: u64) -> u64 {
+        let unit = self.device.profile().import.map_or(1, |import| import.alignment_bytes);
+        bytes.next_multiple_of(unit.max(u64::from(self.config.geometry.page_bytes)))
+    }
+
+    /// Settles how kernels reach the range, for life, at the first device use: a range that is to be used in place is imported now,
+    /// or else is used in frames from now on. Whether it is used in place. Takes no lock that it holds while the driver works.
+    pub(crate) fn settle_way(&self, range: &RangeCell<P>) -> bool {
+        {
+            let way = range.way.lock();
+            if way.kind != PlacementKind::InPlace || way.buffer.is_some() {
+                return way.kind == PlacementKind::InPlace;
+            }
+        }
+        let buffer = match self.import_in_place(range) {
+            Ok(buffer) => buffer,
+            Err(why_not) => return self.settle_in_frames(range, &why_not),
+        };
+        let mut way = range.way.lock();
+        let settled = way.kind != PlacementKind::InPlace || way.buffer.is_some() || range.is_dead();
+        // Another launch may have been faster, or nobody wants it any more: ours goes away unused.
+        let unused = if settled { Some(buffer) } else { way.buffer.replace(buffer) };
+        let in_place = way.kind == PlacementKind::InPlace;
+        drop(way);
+        if unused.is_some() {
+            drop(unused);
+            self.uncount_import(self.in_place_bytes(range.bytes));
+        }
+        in_place
+    }
+
+    /// The buffer for life over the range's own bytes.
+    fn import_in_place(&self, range: &RangeCell<P>) -> Result<Arc<<P::Device as Device>::Buffer>, String> {
+        let bytes = self.in_place_bytes(range.bytes);
+        let start = range.offset();
+        let import = self.import(ByteRange { start, end: start + bytes })?;
+        self.device.in_place(&Arc::new(import)).map(Arc::new).map_err(|error| {
+            self.uncount_import(bytes);
+            Counters::add(&self.counters.imports_refused, 1);
+            error.to_string()
+        })
+    }
+
+    /// Imports bytes of A, counted against the limit. Imports pin, so every page of them has a host page afterwards: the driver would
+    /// pin holes.
+    ///
+    /// # Errors
+    /// Who refused, and why.
+    pub(crate) fn import(&self, bytes: ByteRange) -> Result<<P::Device as Device>::Import, String> {
+        let (counter, limit) = (&self.counters.imported_bytes, self.config.import_limit);
+        let before = counter.fetch_add(bytes.len(), Ordering::Relaxed);
+        let made = if before + bytes.len() > limit {
+            Err(format!(
+                "{} bytes more than the {before} imported are above the limit of {limit}",
+                bytes.len()
+            ))
+        } else {
+            let populated = self.host.populate(self.config.geometry.pages_touched(&bytes));
+            populated
+                .map_err(|error| error.to_string())
+                .and_then(|()| self.device.import(self.host.alias(bytes)).map_err(|error| error.to_string()))
+        };
+        if made.is_err() {
+            self.uncount_import(bytes.len());
+            Counters::add(&self.counters.imports_refused, 1);
+        }
+        made
+    }
+
+    pub(crate) fn uncount_import(&self, bytes: u64) {
+        self.counters.imported_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets the buffer for life go, and with it the import, if there was one. Nobody uses the range any more.
+    pub(crate) fn drop_way(&self, range: &RangeCell<P>) {
+        let (kind, buffer) = {
+            let mut way = range.way.lock();
+            (way.kind, way.buffer.take())
+        };
+        if buffer.is_some() {
+            drop(buffer);
+            if kind == PlacementKind::InPlace {
+                self.uncount_import(self.in_place_bytes(range.bytes));
+            }
+        }
+    }
+
+    /// How kernels reach a new range of `bytes` bytes.
+    pub(crate) fn choose_way(&self, bytes: u64) -> Way<P::Device> {
+        match self.wants_in_place(bytes) {
+            Ok(Some(why)) => Way { kind: PlacementKind::InPlace, buffer: None, why },
+            Ok(None) => self.way_in_frames(bytes, None),
+            Err(why_not) => self.way_in_frames(bytes, Some(&why_not)),
+        }
+    }
+}

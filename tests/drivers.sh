@@ -122,7 +122,11 @@ other_drivers() {
     say "other drivers"
     fetch_drivers
     if driver lavapipe25; then
-        programs_with "lavapipe 25" "$device guard e2e_basic" "${driver_env[@]}" "${newer_layer[@]}"
+        local here=("${driver_env[@]}" "${newer_layer[@]}" "${short[@]}")
+        programs_with "lavapipe 25" "$device guard" "${here[@]}"
+        # Asked for, so that no runtime is built without it: nothing passes by having been placed in spans.
+        programs_with "lavapipe 25, sparse" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_PLACEMENT=sparse "${here[@]}"
+        programs_with "lavapipe 25, spans" "e2e_basic e2e_model e2e_placement" VKHMM_PLACEMENT=span "${here[@]}"
     fi
     if driver swiftshader; then
         programs_with SwiftShader "$device e2e_basic" "${driver_env[@]}" "${newer_layer[@]}"
@@ -134,6 +138,7 @@ other_drivers() {
         programs_with "mock device" shapes VKHMM_TEST_DRIVER=mock "${driver_env[@]}" "${newer_layer[@]}"
         not_run+=("mock device: everything that looks at bytes; it executes nothing")
     fi
+    programs_with "unified memory" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_MEMORY_KIND=unified-memory "${short[@]}"
     programs_with "frame guard" "e2e_basic e2e_model e2e_torture" "${guarded[@]}" "${short[@]}"
     programs_with "nothing coherent" "e2e_basic e2e_model" VKHMM_COHERENT=0 VKHMM_SPLIT_QUEUE=1 "${short[@]}"
 }

@@ -4,11 +4,13 @@
 mod common;
 
 use common::{
-    ALL, PAGE, SUB, Scratch, Setup, WORDS, checked, clean, declared, kernel, open, setups, since, spv,
-    system_calls_fault, up, watchdog,
+    ALL, PAGE, SUB, Scratch, Setup, WORDS, checked, clean, declared, kernel, moves, moving, open, setups,
+    since, spv, system_calls_fault, up, watchdog,
 };
 use std::time::{Duration, Instant};
-use vkhmm::{AccessKind, Error, Grid, Location, Managed, MemoryError, PageFlags, Residency, Runtime};
+use vkhmm::{
+    AccessKind, Error, Grid, Location, Managed, MemoryError, MemoryKind, PageFlags, Residency, Runtime,
+};
 
 /// Words of the array that most of the script works on: two blocks, the last page and the last sub-block only partly used.
 const N: usize = 900_001;
@@ -54,6 +56,17 @@ fn can_import(rt: &Runtime) -> bool {
 }
 
 impl Script {
+    /// Bytes of `x` that move when all of it does.
+    fn all(&self) -> u64 {
+        if moves(&self.x) { up(N * 4, PAGE) } else { 0 }
+    }
+
+    /// Where `x`, or an array like it, is once launches and loads have read it: (host, shared, device).
+    fn read_by_both(&self) -> (u64, u64, u64) {
+        let bytes = (N * 4) as u64;
+        if moves(&self.x) { (0, bytes, 0) } else { (bytes, 0, 0) }
+    }
+
     fn new(setup: Setup) -> Self {
         let rt = open(setup.builder().device_memory_limit(64 << 20));
         let x = rt.alloc_named(N, "x").expect("alloc");
@@ -72,15 +85,20 @@ impl Script {
         assert!(launch.is_done() && launch.wait_timeout(Duration::ZERO).expect("wait_timeout"));
         assert!(launch.elapsed().expect("a clock") > Duration::ZERO);
         let moved = since(&self.rt, &before);
-        assert_eq!(moved.in_launch_bytes, up(N * 4, PAGE), "all pages, once: {moved}");
+        assert_eq!(moved.in_launch_bytes, self.all(), "all pages, once: {moved}");
         assert_eq!(moved.launches, 1);
         assert!(self.x.iter().enumerate().all(|(i, v)| *v == i as u32 + 1));
         let moved = since(&self.rt, &before);
         let home = moved.out_fault_bytes + moved.out_prefetch_bytes;
-        assert_eq!(home, up(N * 4, PAGE), "all pages, once: {moved}");
+        assert_eq!(home, self.all(), "all pages, once: {moved}");
         let by_path = moved.path_import_bytes + moved.path_staging_bytes + moved.path_cpu_bytes;
         assert_eq!(by_path, moved.in_bytes() + moved.out_bytes(), "each byte took one path: {moved}");
-        if self.setup.import && can_import(&self.rt) {
+        let import = self.setup.import && can_import(&self.rt);
+        let in_place = import && self.setup.kind == MemoryKind::UnifiedMemory;
+        assert_eq!(moves(&self.x), !in_place, "{}", self.x.placement());
+        if in_place {
+            assert!(by_path == 0 && moved.imported_bytes > 0, "{moved}");
+        } else if import {
             assert!(moved.path_import_bytes > 0, "{moved}");
         } else {
             assert_eq!((moved.path_import_bytes, moved.imported_bytes), (0, 0), "{moved}");
@@ -99,8 +117,7 @@ impl Script {
         };
         let arguments = (self.x.read(), sum.write());
         self.rt.launch(&checksum, Grid::linear(N), arguments).expect("launch").wait().expect("wait");
-        let (_, shared, device) = places(&self.x);
-        assert_eq!((shared, device), ((N * 4) as u64, 0));
+        assert_eq!(places(&self.x), self.read_by_both());
         let before = self.rt.stats();
         let want = expected(&self.x);
         let moved = since(&self.rt, &before);
@@ -113,7 +130,8 @@ impl Script {
         self.rt.launch(&checksum, Grid::linear(N), arguments).expect("launch").wait().expect("wait");
         let moved = since(&self.rt, &before);
         let most = (SUB + PAGE) as u64; // a sub-block of x, the page of sum
-        assert!((PAGE as u64..=most).contains(&moved.in_launch_bytes), "{moved}");
+        let least = if moves(&self.x) { PAGE as u64 } else { 0 };
+        assert!((least..=most).contains(&moved.in_launch_bytes), "{moved}");
         assert_eq!(sum[0], expected(&self.x));
         let again = self.rt.stats();
         self.rt
@@ -200,25 +218,24 @@ impl Script {
         let before = self.rt.stats();
         y[3] = 7;
         y.prefetch_to_device().expect("prefetch").wait().expect("wait");
-        let (host, shared, device) = places(&y);
-        assert_eq!((host, shared, device), (0, (N * 4) as u64, 0), "a prefetch takes nothing from the host");
-        assert!(since(&self.rt, &before).in_prefetch_bytes > 0);
+        assert_eq!(places(&y), self.read_by_both(), "a prefetch takes nothing from the host");
+        assert_eq!(since(&self.rt, &before).in_prefetch_bytes > 0, moves(&y));
         assert_eq!(y[3], 7);
         self.rt.fill(y.overwrite(), 5).expect("fill").wait().expect("wait");
         let before = self.rt.stats();
         y.prefetch_to_host().expect("prefetch").wait().expect("wait");
-        let (_, shared, _) = places(&y);
-        assert_eq!(shared, (N * 4) as u64);
+        assert_eq!(places(&y), self.read_by_both());
         assert!(y.iter().all(|v| *v == 5));
         let moved = since(&self.rt, &before);
-        assert_eq!((moved.out_prefetch_bytes, moved.out_fault_bytes), (up(N * 4, PAGE), 0), "{moved}");
+        assert_eq!((moved.out_prefetch_bytes, moved.out_fault_bytes), (self.all(), 0), "{moved}");
     }
 
     /// Snapshots that touch nothing.
     fn descriptors(&mut self) {
-        let mut y = self.rt.alloc::<u32>(3 * WORDS + 1).expect("alloc");
+        // Too large to be used in place where large arrays are not.
+        let mut y = self.rt.alloc::<u32>(30 * WORDS + 1).expect("alloc");
         let runs = y.residency().expect("residency");
-        let bytes = (3 * PAGE as u64 + 4) as usize;
+        let bytes = (30 * PAGE as u64 + 4) as usize;
         let absent = Residency {
             bytes: (0..bytes as u64).into(),
             location: Location::Absent,
@@ -237,25 +254,31 @@ impl Script {
         let runs = y.residency().expect("residency");
         let seen: Vec<_> = runs.iter().map(|r| (r.bytes.start, r.bytes.end, r.location, r.dirty)).collect();
         let (page, end) = (PAGE as u64, bytes as u64);
-        let want = [
-            (0, page, Location::Host, false),
-            (page, 2 * page, Location::Device, true),
-            (2 * page, end, Location::Host, false),
-        ];
-        assert_eq!(seen, want);
         let middle = y.as_ptr().wrapping_add(WORDS);
         let flags = self.rt.page_flags(middle).expect("managed");
-        assert_eq!(flags.location(), Location::Device);
-        assert!(
-            !flags.intersects(PageFlags::HOST_VALID | PageFlags::MAY_BE_WRITABLE | PageFlags::LOST),
-            "{flags:?}"
-        );
-        assert!(!self.rt.is_addressable(middle) && self.rt.is_addressable(y.as_ptr()));
+        if moves(&y) {
+            let want = [
+                (0, page, Location::Host, false),
+                (page, 2 * page, Location::Device, true),
+                (2 * page, end, Location::Host, false),
+            ];
+            assert_eq!(seen, want);
+            assert_eq!(flags.location(), Location::Device);
+            assert!(
+                !flags.intersects(PageFlags::HOST_VALID | PageFlags::MAY_BE_WRITABLE | PageFlags::LOST),
+                "{flags:?}"
+            );
+            assert!(!self.rt.is_addressable(middle) && self.rt.is_addressable(y.as_ptr()));
+        } else {
+            assert_eq!(seen, [(0, end, Location::Host, false)]);
+            assert_eq!(flags.location(), Location::Host);
+            assert!(self.rt.is_addressable(middle));
+        }
         assert_eq!(since(&self.rt, &before).faults_read, 0, "a snapshot touches nothing");
         assert_eq!(y[WORDS], 2);
         assert!(self.rt.is_addressable(middle));
         let maps = self.rt.pagemaps();
-        assert!(!maps.is_empty());
+        assert_eq!(maps.is_empty(), !moves(&self.x), "no device memory is taken for what stays in place");
         for map in &maps {
             assert_eq!(map.kind(), self.setup.kind);
             let addresses = map.device_addresses();
@@ -323,6 +346,11 @@ impl Script {
             .wait()
             .expect("wait");
         assert_ne!(sum[0], 0);
+        if !moves(&self.x) {
+            assert_eq!(self.rt.trim(ALL).expect("trim"), 0, "nothing there");
+            assert_eq!(places(&self.x), ((N * 4) as u64, 0, 0));
+            return;
+        }
         let before = self.rt.stats();
         assert!(self.rt.trim(ALL).expect("trim") >= up(N * 4, SUB));
         let moved = since(&self.rt, &before);
@@ -395,19 +423,23 @@ fn arrays_larger_than_the_limit_go_through_windows() {
     }
     assert!(y.iter().enumerate().all(|(i, v)| *v == 2.0 * (i % 1000) as f32 + 1.0));
     let moved = since(&rt, &before);
-    assert_eq!(moved.in_bytes(), 2 * up(n * 4, PAGE), "each byte in once: {moved}");
-    assert_eq!(moved.out_bytes(), up(n * 4, PAGE), "each written byte home once: {moved}");
-    assert!(matches!(
-        rt.launch(&saxpy, Grid::linear(n), (x.read(), y.write(), 1.0f32, 1u32)),
-        Err(Error::Memory(MemoryError::WorkingSetTooLarge { .. }))
-    ));
+    let whole = rt.launch(&saxpy, Grid::linear(n), (x.read(), y.write(), 1.0f32, 1u32));
+    if moves(&x) {
+        assert_eq!(moved.in_bytes(), 2 * up(n * 4, PAGE), "each byte in once: {moved}");
+        assert_eq!(moved.out_bytes(), up(n * 4, PAGE), "each written byte home once: {moved}");
+        assert!(matches!(whole, Err(Error::Memory(MemoryError::WorkingSetTooLarge { .. }))));
+    } else {
+        assert_eq!(moved.in_bytes() + moved.out_bytes(), 0, "in place: {moved}");
+        whole.expect("no limit to what takes no device memory").wait().expect("wait");
+        assert_eq!((y[0], y[1]), (1.0, 3.0));
+    }
     clean(&rt);
 }
 
 #[test]
 fn the_limit_changes_at_run_time() {
     let _dog = watchdog("limit", 60);
-    let rt = open(checked().device_memory_limit(16 << 20));
+    let rt = open(moving().device_memory_limit(16 << 20));
     let mut x = rt.alloc::<u32>(3 << 20).expect("alloc");
     rt.fill(x.overwrite(), 1).expect("fill");
     assert_eq!(rt.device_memory(), (16 << 20, 12 << 20));
@@ -426,7 +458,7 @@ fn the_limit_changes_at_run_time() {
 #[test]
 fn launches_wait_time_out_and_are_batched() {
     let _dog = watchdog("batches", 60);
-    let rt = open(checked());
+    let rt = open(moving());
     let spin = kernel(&rt, spv::SPIN);
     let add_one = kernel(&rt, spv::ADD_ONE);
     let mut x = rt.alloc::<u32>(4096).expect("alloc");
@@ -552,6 +584,11 @@ fn reports() {
         "queues",
         "memory",
         "16 MiB of frames",
+        "  placement  ",
+        "  in place   ",
+        "  arrays     ",
+        "VKHMM_PLACEMENT",
+        "VKHMM_IN_PLACE_BYTES",
         "fault engine",
         "reservation",
         "VKHMM_MEMORY_LIMIT",

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{PAGE, WORDS, again, checked, clean, declared, kernel, memory, open, role, spv, watchdog};
+use common::{
+    PAGE, WORDS, again, checked, clean, declared, kernel, memory, moving, open, role, spv, watchdog,
+};
 use std::time::Duration;
 use vkhmm::{AccessKind, Builder, Error, Grid, Kernel, Managed, MemoryError, Pod, Result, Runtime, Stats};
 
@@ -33,7 +35,7 @@ const N: usize = 8 * WORDS;
 
 impl Table {
     fn new() -> Self {
-        let rt = open(checked().device_memory_limit(LIMIT));
+        let rt = open(moving().device_memory_limit(LIMIT));
         let other = open(checked());
         let mut x = rt.alloc_named::<f32>(N, "x").expect("alloc");
         let mut y = rt.alloc_named::<f32>(N, "y").expect("alloc");
@@ -242,7 +244,7 @@ fn a_full_reservation() {
 #[test]
 fn a_killed_pagemap() {
     let _dog = watchdog("pagemap", 60);
-    let rt = open(checked().device_memory_limit(LIMIT));
+    let rt = open(moving().device_memory_limit(LIMIT));
     let mut x = rt.alloc::<u32>(N).expect("alloc");
     x.fill(4);
     assert!(rt.pagemaps().is_empty(), "no device memory is taken before it is needed");
@@ -335,6 +337,10 @@ fn settings() {
         ("VKHMM_MEMORY_KIND", "vram", &["Setting", "VKHMM_MEMORY_KIND is \"vram\"", "device-private"]),
         ("VKHMM_MEMORY_LIMIT", "12GB", &["Setting", "VKHMM_MEMORY_LIMIT is \"12GB\"", "MiB"]),
         ("VKHMM_MEMORY_LIMIT", "4096", &["Setting", "at least one frame"]),
+        ("VKHMM_PLACEMENT", "both", &["Setting", "VKHMM_PLACEMENT is \"both\"", "span or sparse"]),
+        ("VKHMM_IN_PLACE_BYTES", "few", &["Setting", "VKHMM_IN_PLACE_BYTES", "KiB"]),
+        ("VKHMM_PLACEMENT", "span", &["built"]),
+        ("VKHMM_IN_PLACE_BYTES", "0", &["built"]),
         ("VKHMM_TRANSFER", "pigeon", &["Setting", "import or staging"]),
         ("VKHMM_STRICT_IO", "maybe", &["Setting", "0 or 1"]),
         ("VKHMM_VALIDATION", "yes", &["Setting", "0 or 1"]),

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{SIGSEGV, again, checked, clean, kernel, open, role, spv, watchdog};
+use common::{SIGSEGV, again, checked, clean, kernel, moving, open, role, spv, watchdog};
 use std::time::Duration;
 use vkhmm::{Grid, Switches};
 
@@ -12,7 +12,7 @@ const N: usize = 16 * common::SUB / 4;
 
 fn play(evict: bool) {
     let switches = Switches { frame_guard: true, ..Switches::default() };
-    let rt = open(checked().switches(switches).device_memory_limit(16 << 20));
+    let rt = open(moving().switches(switches).device_memory_limit(16 << 20));
     let (fill, saxpy) = (kernel(&rt, spv::FILL), kernel(&rt, spv::SAXPY_ADDRESS));
     let mut array = rt.alloc::<f32>(N).expect("alloc");
     let mut neighbour = rt.alloc::<f32>(N).expect("alloc");

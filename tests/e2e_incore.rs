@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{Random, checked, kernel, open, spv};
+use common::{Random, kernel, moving, open, spv};
 use vkhmm::Grid;
 
 #[test]
 fn random_sub_ranges_of_arrays_that_fit_move_and_fetch_nothing_twice() {
-    let rt = open(checked().device_memory_limit(8 << 20).strict_io(false));
+    let rt = open(moving().device_memory_limit(8 << 20).strict_io(false));
     let saxpy = kernel(&rt, spv::SAXPY);
     let count = 640 << 10; // 2.5 MiB each, three of them on 8 MiB
     let mut arrays: Vec<_> = (0..3).map(|_| rt.alloc::<f32>(count).unwrap()).collect();

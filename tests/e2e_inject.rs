@@ -7,8 +7,8 @@ mod common;
 
 use common::script::{Play, rows};
 use common::{
-    BLOCK, SIGBUS, WORDS, again, checked, clean, declared, kernel, memory, model, open, quiet, role, setting,
-    setups, spv, watchdog,
+    BLOCK, SIGBUS, WORDS, again, checked, clean, declared, kernel, memory, model, moving, open, quiet, role,
+    setting, setups, spv, watchdog,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -278,7 +278,7 @@ fn raw_touches_while_the_host_fails() {
 fn a_host_that_cannot_show_says_so() {
     let _dog = watchdog("never shown", 60);
     let fail = HostFailure { call: Some(HostCall::Publish), n: 1, times: 12, errno: ENOMEM };
-    let rt = open(checked().switches(failing(fail)));
+    let rt = open(moving().switches(failing(fail)));
     let mut x: Managed<u32> = rt.alloc_named(2 * WORDS, "x").expect("alloc");
     rt.fill(x.overwrite(), 7).expect("fill");
     if declared(&rt) {

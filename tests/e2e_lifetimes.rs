@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    PAGE, SIGBUS, SIGSEGV, WORDS, again, checked, clean, declared, fork_here, in_fork, kernel, open, quiet,
-    role, setting, skipped, spv, wait_for, watchdog,
+    PAGE, SIGBUS, SIGSEGV, WORDS, again, checked, clean, declared, fork_here, in_fork, kernel, moving, open,
+    quiet, role, setting, skipped, spv, wait_for, watchdog,
 };
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ fn dropped_in_flight_and_allocated_again_is_zeros() {
 #[test]
 fn forgotten_handles_leak_memory_and_nothing_else() {
     let _dog = watchdog("forget", 60);
-    let rt = open(checked());
+    let rt = open(moving());
     let add_one = kernel(&rt, spv::ADD_ONE);
     let mut x = rt.alloc::<u32>(4096).expect("alloc");
     for _ in 0..100 {
@@ -153,7 +153,7 @@ fn fifty_thousand_live_allocations_of_a_page() {
     }
     let _dog = watchdog("many allocations", 120);
     let count = 50_000;
-    let rt = open(checked().device_memory_limit(16 << 20));
+    let rt = open(moving().device_memory_limit(16 << 20));
     let room = rt.doctor().host.reservation_bytes / (2 << 20);
     if room < count as u64 {
         return skipped(&format!("{count} live allocations: the reservation has {room} blocks"));
@@ -322,6 +322,7 @@ fn every_call(s: &mut States) -> i32 {
     let scale = spv::SCALE;
     let answers = [
         forked(s.rt.alloc::<u8>(1)),
+        forked(s.rt.alloc_stable::<u8>(1)),
         forked(s.x.check()),
         forked(s.x.try_slice().map(|_| ())),
         forked(s.x.host()),
@@ -351,6 +352,7 @@ fn every_call(s: &mut States) -> i32 {
         s.rt.page_flags(first),
         s.rt.is_addressable(first),
         s.rt.pagemaps().len(),
+        s.x.placement().to_string(),
         s.rt.windows(5, 4, 2).len(),
     );
     match answers.iter().position(|right| !right) {

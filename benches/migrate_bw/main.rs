@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use raw::{Raw, Way};
 use std::time::{Duration, Instant};
-use vkhmm::{Managed, Runtime};
+use vkhmm::{Managed, PlacementKind, Runtime};
 
 /// Measures migration between host and device against a plain copy of the same bytes.
 #[derive(Parser)]
@@ -57,7 +57,7 @@ struct Row {
 fn main() -> Result<()> {
     let options = Options::parse();
     let largest = if options.quick { LARGEST_QUICK } else { LARGEST };
-    let rt = Runtime::builder().device_memory_limit(largest).strict_io(false).build()?;
+    let rt = Runtime::builder().device_memory_limit(largest).in_place_bytes(0).strict_io(false).build()?;
     let report = &rt.doctor().device;
     let chosen = &report.candidates[report.chosen];
     let class = if chosen.kind == "software" { 'L' } else { 'D' };
@@ -82,6 +82,10 @@ fn measure(rt: &Runtime, raw: &Raw, bytes: u64) -> Result<Row> {
             let time = (column.run)(rt, &mut memory, round as u32 + 1)?;
             let moved = rt.stats().since(&before);
             let counted = if column.plain == Way::In { moved.in_bytes() } else { moved.out_bytes() };
+            ensure!(
+                memory.placement().kind != PlacementKind::InPlace,
+                "nothing migrates on this device, kernels work on host memory; VKHMM_IMPORT_LIMIT=0 makes them move it"
+            );
             ensure!(counted == bytes, "{} of {bytes} bytes moved {counted}", column.name);
             if round >= WARM_UP {
                 plain.push(plain_time);

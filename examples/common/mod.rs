@@ -8,7 +8,7 @@ pub(crate) mod tiles;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use vkhmm::Runtime;
+use vkhmm::{Managed, PlacementKind, Pod, Runtime};
 
 /// Why a run ends without an answer, or with a wrong one.
 #[derive(Debug)]
@@ -92,6 +92,11 @@ pub(crate) fn device(rt: &Runtime) -> (String, bool) {
     let report = &rt.doctor().device;
     let chosen = &report.candidates[report.chosen];
     (chosen.name.clone(), chosen.kind == "software")
+}
+
+/// Whether kernels work on the host's own bytes, so that nothing has to move: integrated devices. Asked after a launch.
+pub(crate) fn in_place<T: Pod>(array: &Managed<T>) -> bool {
+    array.placement().kind == PlacementKind::InPlace
 }
 
 /// A small generator of numbers: the same seed, the same numbers, everywhere.

@@ -6,7 +6,7 @@
 //! The answer does not depend on f32. X is moved to its mean and scaled, which changes no order of distances; every f32 distance
 //! has a bound for its error; and where several rows may be the nearest, the CPU compares them in f64. Ties go to the first row.
 
-use super::{Failure, amount};
+use super::{Failure, amount, in_place};
 use anyhow::{anyhow, ensure};
 use vkhmm::{Grid, Runtime};
 
@@ -30,6 +30,8 @@ pub(crate) struct Answer {
     pub(crate) close: usize,
     /// Bytes of X and of the Gram matrix.
     pub(crate) bytes: (u64, u64),
+    /// Whether the Gram matrix moved.
+    pub(crate) moved: bool,
 }
 
 /// Rows of one panel, so that the data and two panels fit the limit (or one, if two cannot).
@@ -82,6 +84,7 @@ pub(crate) fn leave_one_out(
         let mut part = g.slice_mut(start * rows..(start + count) * rows);
         rt.launch(&gram, grid, (x.read(), part.overwrite(), sizes))?;
     }
+    let moved = !in_place(&g);
     // From here on it is a slice: each first touch waits for its panel, and brings that part home.
     let g: &[f32] = &g;
     let own: Vec<f64> = (0..rows).map(|i| f64::from(g[i * rows + i])).collect();
@@ -91,6 +94,7 @@ pub(crate) fn leave_one_out(
         panels,
         close: 0,
         bytes: (4 * (rows * columns) as u64, 4 * (rows * rows) as u64),
+        moved,
     };
     for (i, products) in g.chunks_exact(rows).enumerate() {
         let (nearest, close) = nearest(i, products, &own, data, columns);

@@ -16,8 +16,7 @@ pub struct Doctor {
     pub(crate) limit: u64,
     import_limit: u64,
     strict_io: bool,
-    placement: String,
-    in_place: String,
+    arrays: String,
 }
 
 impl Doctor {
@@ -28,29 +27,20 @@ impl Doctor {
         limit: u64,
         profile: &DeviceProfile,
     ) -> Self {
-        let [why_sparse, why_in_place] = &profile.reasons;
-        let placement = match (profile.sparse, config.sparse) {
-            (Some(sparse), true) => {
-                format!(
-                    "sparse, one buffer per array for life, {} of them: {why_sparse}",
-                    size(sparse.space_bytes)
-                )
-            }
-            (Some(_), false) => "spans, as asked for; the device has sparse buffers".into(),
-            (None, _) => format!("spans of neighbouring frames: {why_sparse}"),
+        let frames = match (profile.sparse, config.sparse) {
+            (Some(_), true) => "in a sparse buffer each, one address for life",
+            (Some(_), false) => "in spans, as asked for",
+            (None, _) => "in spans",
         };
-        let in_place = match (profile.in_place_bytes_max, profile.memory.kind, config.in_place_bytes) {
-            (None, ..) => format!("nothing: {why_in_place}"),
-            (Some(most), MemoryKind::UnifiedMemory, _) => {
-                format!("arrays of at most {}, nothing moves: {why_in_place}", size(most))
-            }
-            (Some(_), _, 0) => "nothing, as asked for; the device could".into(),
+        let arrays = match (profile.in_place_bytes_max, profile.memory.kind, config.in_place_bytes) {
+            (Some(_), MemoryKind::UnifiedMemory, _) => "in place, nothing moves".into(),
+            (None, ..) | (_, _, 0) => frames.into(),
             (Some(most), _, bytes) => {
-                format!("arrays of at most {}, they never migrate: {why_in_place}", size(bytes.min(most)))
+                format!("up to {} in place, they never migrate; others {frames}", size(bytes.min(most)))
             }
         };
         let (import_limit, strict_io) = (config.import_limit, config.strict_io);
-        Self { device, host, limit, import_limit, strict_io, placement, in_place }
+        Self { device, host, limit, import_limit, strict_io, arrays }
     }
 
     /// One line: what works, and what is missing for more.
@@ -111,8 +101,7 @@ impl fmt::Display for Doctor {
             mib(self.limit),
             mib(self.import_limit)
         )?;
-        writeln!(f, "  placement  {}", self.placement)?;
-        writeln!(f, "  in place   {}", self.in_place)?;
+        writeln!(f, "  arrays     {}", self.arrays)?;
         writeln!(f, "\nHost")?;
         writeln!(f, "{}", self.host)?;
         writeln!(f, "  map granule 4 KiB; strict I/O {}", if self.strict_io { "on" } else { "off" })?;

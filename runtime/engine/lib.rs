@@ -35,7 +35,6 @@ mod memory;
 mod op;
 mod range;
 mod report;
-mod stable;
 mod stats;
 mod submit;
 mod trace;

@@ -18,7 +18,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
-use vkhmm::{Builder, Error, Kernel, MemoryError, MemoryKind, Runtime, Stats, Switches};
+use vkhmm::{
+    Builder, Error, Kernel, Managed, MemoryError, MemoryKind, PlacementKind, Pod, Runtime, Stats, Switches,
+};
 
 /// The shipped modules. Included, since tests run as copies, elsewhere, and as other users.
 pub(crate) mod spv {
@@ -29,6 +31,7 @@ pub(crate) mod spv {
     pub(crate) static COPY: &[u8] = include_bytes!("../../shaders/spv/copy.spv");
     pub(crate) static ADD_ONE: &[u8] = include_bytes!("../../shaders/spv/add_one.spv");
     pub(crate) static BUMP: &[u8] = include_bytes!("../../shaders/spv/bump.spv");
+    pub(crate) static ADDRESS_OF: &[u8] = include_bytes!("../../shaders/spv/address_of.spv");
     pub(crate) static SPIN: &[u8] = include_bytes!("../../shaders/spv/spin.spv");
     pub(crate) static CHECKSUM: &[u8] = include_bytes!("../../shaders/spv/checksum.spv");
 }
@@ -63,17 +66,40 @@ impl Setup {
     }
 }
 
-/// Every pair of (kind, transfer way), (kind, strict I/O) and (transfer way, strict I/O).
+/// Whether the bytes move to kernels; otherwise kernels work on them in place, and no byte of them is ever copied. What was to be
+/// used in place moves, too, once its import was refused at first use.
+pub(crate) fn moves<T: Pod>(array: &Managed<T>) -> bool {
+    array.placement().kind != PlacementKind::InPlace
+}
+
+/// Every pair of (kind, transfer way), (kind, strict I/O) and (transfer way, strict I/O); of the kind alone that VKHMM_MEMORY_KIND
+/// names, if it does.
 pub(crate) fn setups() -> Vec<Setup> {
     let row = |(i, kind): (usize, MemoryKind)| {
         [true, false].map(|import| Setup { kind, import, strict: import == (i % 2 == 0) })
     };
-    MemoryKind::ALL.into_iter().enumerate().flat_map(row).collect()
+    let asked = kind_of_run();
+    let kinds = MemoryKind::ALL.into_iter().enumerate();
+    kinds.filter(|(_, kind)| asked.is_none_or(|asked| asked == *kind)).flat_map(row).collect()
+}
+
+/// The kind that VKHMM_MEMORY_KIND names.
+fn kind_of_run() -> Option<MemoryKind> {
+    let name = std::env::var("VKHMM_MEMORY_KIND").ok().filter(|name| !name.is_empty())?;
+    let spoken = |kind: &MemoryKind| format!("{kind:?}").to_lowercase() == name.replace('-', "");
+    MemoryKind::ALL.into_iter().find(spoken)
 }
 
 /// The usual runtime of a test: validation on, the rest as production has it.
 pub(crate) fn checked() -> Builder {
     Runtime::builder().validation(true)
+}
+
+/// The same for tests that are about migration: arrays of any size move, on UnifiedMemory, too, where that takes a device that may
+/// import nothing.
+pub(crate) fn moving() -> Builder {
+    let builder = checked().in_place_bytes(0);
+    if kind_of_run() == Some(MemoryKind::UnifiedMemory) { builder.import_limit(0) } else { builder }
 }
 
 /// Builds, and says once what the tests run on. A missing driver or layer fails the test.
@@ -141,6 +167,19 @@ pub(crate) fn memory<T>(result: Result<T, Error>) -> MemoryError {
         Err(Error::Memory(error)) => error,
         Err(other) => panic!("another error: {other:?}"),
         Ok(_) => panic!("no error"),
+    }
+}
+
+/// Asks until the answer is there; ten seconds are too long.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "never came: {what}");
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the kernel's test driver does, on our runtime: one device in two variants of memory, a mirror that the device copies to
 //! and from, and for each device operation the pages that moved and whether it missed.
 
+pub(crate) use crate::common::until;
 use crate::common::{PAGE, Setup, clean, declared, open, spv, watchdog};
-use std::time::{Duration, Instant};
 use vkhmm::{
     Access, Builder, Error, Grid, Kernel, Launch, Location, Managed, MemoryError, MemoryKind, Residency,
     Result, Runtime, Stats,
@@ -63,7 +63,8 @@ impl Rig {
 
     /// The same for a device that may be lost by then.
     pub(crate) fn try_open(setup: Setup, builder: Builder) -> Result<Self> {
-        let rt = open(builder);
+        // What the kernel's tests are about moves, however small.
+        let rt = open(builder.in_place_bytes(0));
         // SAFETY: the shipped modules are valid, end, have no data race and stay inside their arguments.
         let [bump, add_one] = unsafe { [rt.kernel(spv::BUMP)?, rt.kernel(spv::ADD_ONE)?] };
         let mirror = rt.alloc_named(WORDS_ALL, "mirror")?;
@@ -225,19 +226,6 @@ pub(crate) fn places(runs: Result<Vec<Residency>>) -> Places {
 /// Bytes that came home because the host asked: by touch, or under `declared` by making a slice.
 pub(crate) fn home_bytes(moved: &Stats) -> u64 {
     moved.out_fault_bytes + moved.out_prefetch_bytes
-}
-
-/// Asks until the answer is there; ten seconds are too long.
-#[track_caller]
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < end, "never came: {what}");
-        std::thread::sleep(Duration::from_micros(200));
-    }
 }
 
 /// Allocates, waiting for blocks that were dropped to come back.

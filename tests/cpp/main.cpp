@@ -107,6 +107,22 @@ void errors_are_exceptions()
         REQUIRE(error.code() == VKHMM_ERROR_WRITES_READ_ONLY_ARGUMENT);
         REQUIRE(std::string(error.what()).find("pass write()") != std::string::npos);
     }
+    // What concerns a device of the program's own: refused here, and all of it compiles.
+    try {
+        vkhmm::Requirements asked(nullptr, nullptr, nullptr, 0);
+        REQUIRE(asked.extensions().empty() && asked.features().empty() && asked.queues().empty());
+        REQUIRE(!asked.feature_chain() && asked.text().empty());
+    } catch (const vkhmm::Error &error) {
+        REQUIRE(error.code() == VKHMM_ERROR_INVALID_ARGUMENT);
+    }
+    try {
+        vkhmm_parts parts{};
+        parts.size = sizeof parts;
+        vkhmm::Runtime::from_vulkan(parts);
+        REQUIRE(!"made of nothing");
+    } catch (const vkhmm::Error &error) {
+        REQUIRE(error.code() == VKHMM_ERROR_INVALID_ARGUMENT);
+    }
     // Owners move, and what outlives its runtime is stale and harmless.
     auto y = std::move(x);
     REQUIRE(x.get().id == 0 && y.get().id != 0);

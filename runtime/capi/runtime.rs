@@ -276,7 +276,7 @@ pub unsafe extern "C" fn vkhmm_runtime_create(
     })
 }
 
-/// Ends a runtime and frees everything that goes with it: its buffers, kernels, launches and guards are stale handles from now on,
+/// Ends a runtime and frees everything that goes with it: its buffers, kernels, launches, guards and acquired bytes are stale from now on,
 /// and their pointers must not be used any more. Does not wait for the device: what it still uses is reclaimed after its last
 /// operation; before an application destroys its own device, vkhmm_runtime_close says when. In a forked child it does nothing.
 ///

@@ -732,7 +732,7 @@ vkhmm_result vkhmm_runtime_device_calls(struct vkhmm_runtime runtime, uint64_t *
 vkhmm_result vkhmm_runtime_create(const struct vkhmm_runtime_options *options,
                                   struct vkhmm_runtime *runtime);
 
-/// Ends a runtime and frees everything that goes with it: its buffers, kernels, launches and guards are stale handles from now on,
+/// Ends a runtime and frees everything that goes with it: its buffers, kernels, launches, guards and acquired bytes are stale from now on,
 /// and their pointers must not be used any more. Does not wait for the device: what it still uses is reclaimed after its last
 /// operation; before an application destroys its own device, vkhmm_runtime_close says when. In a forked child it does nothing.
 ///

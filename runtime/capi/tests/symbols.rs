@@ -18,7 +18,8 @@ fn tool(name: &str, arguments: &[&str]) -> String {
 fn declared() -> BTreeSet<String> {
     let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/vkhmm.h");
     let header = std::fs::read_to_string(header).expect("include/vkhmm.h is there");
-    let code = header.lines().filter(|line| !line.starts_with(['/', ' ', '#', '*']));
+    let code =
+        header.lines().filter(|line| !line.starts_with(['/', ' ', '#', '*']) && !line.starts_with("typedef"));
     let before = code.filter_map(|line| line.split_once('(').map(|(before, _)| before));
     before.filter_map(|text| text.rsplit([' ', '*']).next()).map(str::to_owned).collect()
 }

@@ -310,6 +310,10 @@ static void acquired_bytes_are_the_programs_until_released(void)
     CHECK(yes == 0);
     OK(vkhmm_acquire(rt, accesses, 2, "two", &acquired, placed, &wait));
     CHECK(placed[0].buffer && placed[0].size == 32 * PAGE && placed[0].address && placed[1].buffer && wait.semaphore && wait.value);
+    vkhmm_placement_kind kind;
+    size_t needed;
+    OK(vkhmm_buffer_placement(x, &kind, NULL, 0, &needed));
+    CHECK(placed[0].stable == (kind != VKHMM_PLACEMENT_SPAN));
     /* Nobody gets in between; reads beside reads do. */
     ANSWERS(VKHMM_ERROR_ACQUIRED, scale(k, x, 64 * WORDS, 2.0f, NULL));
     SAYS("`x` is acquired by `two`");

@@ -17,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use vkhmm::Stats;
+use vkhmm::{Placement, Stats};
 
 /// Multiplies matrices that are larger than the device's memory.
 ///
@@ -179,9 +179,9 @@ fn multiply(options: &Multiply) -> Result<(), Failure> {
     let moved = rt.stats().since(&before);
     match (options.stats, &options.output) {
         (Format::Json, _) => common::print(&json(&plan, time, &moved, error))?,
-        (Format::Text, None) => common::print(&report(&plan, &rt, time, &moved, error))?,
+        (Format::Text, None) => common::print(&report(&plan, &rt, &c.placement(), time, &moved, error))?,
         (Format::Text, Some(path)) => {
-            let report = report(&plan, &rt, time, &moved, error);
+            let report = report(&plan, &rt, &c.placement(), time, &moved, error);
             common::print(&format!("{report}\nwritten    {}", path.display()))?;
         }
     }
@@ -204,7 +204,14 @@ fn gflops(plan: &Plan, time: Duration) -> f64 {
     2.0 * m as f64 * n as f64 * k as f64 / time.as_secs_f64().max(1e-9) / 1e9
 }
 
-fn report(plan: &Plan, rt: &vkhmm::Runtime, time: Duration, moved: &Stats, error: f64) -> String {
+fn report(
+    plan: &Plan,
+    rt: &vkhmm::Runtime,
+    placement: &Placement,
+    time: Duration,
+    moved: &Stats,
+    error: f64,
+) -> String {
     let (m, n, k) = plan.shape();
     let (device, software) = common::device(rt);
     let note = if software { " (a software device: its times say little)" } else { "" };
@@ -226,7 +233,14 @@ fn report(plan: &Plan, rt: &vkhmm::Runtime, time: Duration, moved: &Stats, error
         format!("moved in   {} of {} planned", amount(bytes_in), amount(planned_in)),
         format!("moved out  {} of {} planned", amount(bytes_out), amount(planned_out)),
         format!("bound      no order moves less than {}: this is {times:.2} times that", amount(bound)),
-        format!("evictions  {} clean, {} dirty", moved.evictions_clean, moved.evictions_dirty),
+        format!(
+            "evictions  {} clean, {} dirty; {} binds of {}",
+            moved.evictions_clean,
+            moved.evictions_dirty,
+            moved.binds,
+            amount(moved.bound_bytes)
+        ),
+        format!("placed     {placement}"),
         format!("check      {SAMPLE} elements against the CPU in f64: {error:.4} of what f32 may be off"),
     ];
     lines.join("\n")

@@ -66,7 +66,8 @@ impl Table {
             of(self.bytes.residency()),
         ];
         // Time is no state, and neither is whether the driver was asked.
-        let timeless = |(name, _): &(&str, u64)| !name.ends_with("_ns") && *name != "submits";
+        let asked = ["submits", "imports_refused"];
+        let timeless = |(name, _): &(&str, u64)| !name.ends_with("_ns") && !asked.contains(name);
         let stats: Stats = self.rt.stats();
         (places, stats.fields().filter(timeless).collect(), self.rt.device_memory())
     }

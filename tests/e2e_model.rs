@@ -18,10 +18,10 @@ fn random_operations_do_what_they_do_to_a_vec() {
     let (mut seen, mut states) = (BTreeMap::<&str, u32>::new(), BTreeMap::<(u8, bool), u32>::new());
     let mut runs = 0;
     println!("seeds from {first}; VKHMM_MODEL_SEED repeats one");
-    'all: for round in 0.. {
+    'all: loop {
         for setup in setups() {
-            // Not before every setup had its turn.
-            if (round > 0 && started.elapsed() > time) || (one_seed.is_some() && runs >= setups().len()) {
+            // Not before every setup of all kinds had its turn, or those of one kind as many.
+            if (runs >= 8 && started.elapsed() > time) || (one_seed.is_some() && runs >= setups().len()) {
                 break 'all;
             }
             let seed = if one_seed.is_some() { first } else { first + runs as u64 };

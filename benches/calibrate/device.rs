@@ -69,7 +69,9 @@ impl Rig {
         let both = median(|| self.copy(&[Role::CopyIn, Role::CopyOut]))?;
         let way = if self.import.is_some() { "by import" } else { "through staging slots" };
         let together = both.as_secs_f64() / copy_in.max(copy_out).as_secs_f64();
-        let roles = self.device.profile().timeline_count;
+        let profile = self.device.profile();
+        let roles = [Role::CopyIn, Role::CopyOut, Role::Compute].map(|role| profile.timeline(role));
+        let apart = (1..3).all(|i| !roles[..i].contains(&roles[i]));
         all.extend([
             rate("h2d", BULK as f64, copy_in, format!("copy of 64 MiB, {way}")),
             rate("d2h", BULK as f64, copy_out, format!("copy of 64 MiB, {way}")),
@@ -78,7 +80,7 @@ impl Rig {
                 together < 1.5,
                 format!("both ways at once take {together:.2} times as long as one"),
             ),
-            fact("queues", roles >= 3, format!("timelines: {roles}")),
+            fact("queues", apart, format!("timelines of copies in, copies out and kernels: {roles:?}")),
             microseconds(
                 "per_submit_us",
                 one_by_one / SUBMITS,

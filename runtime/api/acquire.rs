@@ -117,7 +117,8 @@ impl Acquired<'_> {
         self.acquired.release(semaphore, value);
     }
 
-    /// Gives the memory back; no work that uses it was submitted. What was acquired with `overwrite` is zero from now on.
+    /// Gives the memory back; no work that uses it was submitted. What was acquired with `overwrite` is zero from now on,
+    /// or, where the memory is used in place, what it was.
     pub fn cancel(self) {
         self.acquired.cancel();
     }

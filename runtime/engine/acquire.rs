@@ -82,7 +82,8 @@ impl<P: Ports> Acquired<P> {
         self.end(End::Released(semaphore, value));
     }
 
-    /// Gives the bytes back unused: nothing was submitted that uses them. What was acquired for overwriting is zero from now on.
+    /// Gives the bytes back unused: nothing was submitted that uses them. What was acquired for overwriting is zero from now on, or in
+    /// place what it was.
     pub fn cancel(mut self) {
         let foreign = core::mem::take(&mut self.foreign);
         self.end(End::Cancelled(foreign));

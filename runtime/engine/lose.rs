@@ -56,7 +56,7 @@ impl<P: Ports> Engine<P> {
         let open: Vec<_> = core::mem::take(&mut *self.ops.lock()).into_values().collect();
         for op in open {
             op.set_status(OpStatus::Lost);
-            drop(op.take_blocks());
+            drop((op.take_blocks(), op.take_buffers()));
         }
         // Imports stay with their ranges: what the lost device still names keeps the host pages from being punched (`retire`).
         ranges.iter().for_each(|range| range.gate.lock().deciding = 0);

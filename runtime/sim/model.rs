@@ -27,5 +27,5 @@ pub mod traces;
 pub use device::{Moved, Work};
 pub use link::LinkModel;
 pub use optimum::Optimum;
-pub use play::{Outcome, PlayError, Transfer, play};
+pub use play::{Outcome, Placement, PlayError, Transfer, play};
 pub use trace::{Access, Allocation, Part, Step, Trace, TraceError};

@@ -331,6 +331,8 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
         assert!(lost || frames == (0, 0), "leak: frames owned and retired: {frames:?}");
         assert_eq!((imports, left.imported_bytes), (0, 0), "leak: imports and their bytes are left");
         assert_eq!(stage.host.populated_pages(), 0, "leak: host pages that nobody owns are left");
+        let sparse = (stage.engine.stats().sparse_bytes, stage.device.frames_bound());
+        assert_eq!(sparse, (0, 0), "leak: sparse buffers, and frames in them, are left");
     }
     note_what_happened(&stage, lost);
     stage.engine.stop();
@@ -358,6 +360,8 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("stray touch", stats.faults_stray),
         ("zeros made on the device", stats.zeroed_bytes),
         ("move inside the device", stats.moved_bytes),
+        ("bind", stats.bound_bytes),
+        ("unbind", stats.unbound_bytes),
         ("import refused", stats.imports_refused),
         ("bytes through imports", stats.path_import_bytes),
         ("bytes through staging", stats.path_staging_bytes),

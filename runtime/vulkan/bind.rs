@@ -7,10 +7,9 @@ use crate::error::{driver, refused};
 use crate::memory::{Arena, FRAME_BYTES, Over, Reserved, VulkanBuffer};
 use crate::queues::{Queue, Submitting};
 use ash::vk;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use vkhmm_core::units::{FrameIndex, FrameRun, Ticket};
 use vkhmm_core::uses::Uses;
-
 use vkhmm_port::{Bind, Command, DeviceError, Role, Submission};
 
 const OPERATION: &str = "bind frames";
@@ -76,6 +75,16 @@ impl Binder {
         Ok(())
     }
 
+    /// Does the batches one after the other, past the queue's timeline, and waits for them.
+    pub(crate) fn run(&self, queue: &Queue, batches: &Batches) -> Result<(), DeviceError> {
+        let mut state = queue.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = state.steps + batches.len() as u64;
+        self.submit(queue, &mut state, batches, &[], Some((self.step, done)))?;
+        state.steps = done;
+        drop(state);
+        if self.ctx.mock { queue.settle_mock().map(drop) } else { self.ctx.reach(OPERATION, self.step, done) }
+    }
+
     /// One batch, in a driver call of its own.
     fn give(
         &self,
@@ -100,7 +109,7 @@ impl Binder {
             .push_next(&mut values);
         let _door = queue.door.enter();
         // SAFETY: vkQueueBindSparse: the door of the queue is held and its family has SPARSE_BINDING (`Plan`); the binds are aligned,
-        // inside their buffers (`change`) and inside memory that exists while its frames hold pages (`Device::shrink`), of a type
+        // inside their buffers (`note`) and inside memory that exists while its frames hold pages (`Device::shrink`), of a type
         // that sparse buffers take (`SparseSpace::query`); waits and signals are timelines with one value each.
         unsafe { self.ctx.device.queue_bind_sparse(queue.handle, &[info], vk::Fence::null()) }
             .map_err(|e| self.ctx.failed(OPERATION, 0, e))

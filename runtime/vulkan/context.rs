@@ -2,6 +2,7 @@
 //! is destroyed after the last of them.
 
 use crate::config::Switches;
+use crate::device::WAIT_SLICE;
 use crate::error::{OpenError, driver};
 use crate::features::Features;
 use crate::instance::Instance;
@@ -153,6 +154,32 @@ impl Context {
             self.lose();
         }
         driver(operation, bytes, result)
+    }
+
+    /// Waits until the timeline `semaphore` has reached `value`, which is submitted; or until the driver gives the device up.
+    pub(crate) fn reach(
+        &self,
+        operation: &'static str,
+        semaphore: vk::Semaphore,
+        value: u64,
+    ) -> Result<(), DeviceError> {
+        let (semaphores, values) = ([semaphore], [value]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        loop {
+            if self.is_gone() {
+                return Err(DeviceError::Lost { operation });
+            }
+            // SAFETY: vkWaitSemaphores: the callers name a timeline of this device that lives longer.
+            match unsafe { self.device.wait_semaphores(&info, WAIT_SLICE.as_nanos() as u64) } {
+                Ok(()) => return Ok(()),
+                Err(vk::Result::TIMEOUT) => {}
+                Err(e) => {
+                    // Remembers a loss, which ends this; what else a wait can return is the driver's want of memory.
+                    let _ = self.failed(operation, 0, e);
+                    std::thread::sleep(WAIT_SLICE);
+                }
+            }
+        }
     }
 
     /// A buffer without memory. Shared by exactly the families in use (ours, and those that an application names) where they are

@@ -49,7 +49,7 @@ pub struct VulkanDevice {
     pub(crate) binder: Option<Binder>,
     pub(crate) staging: Staging,
     pub(crate) scratch: Option<Scratch>,
-    pub(crate) cache: vk::PipelineCache,
+    pub(crate) cache: KernelCache,
     pub(crate) log: ValidationLog,
     pub(crate) ctx: Arc<Context>,
     /// Opened by drop and closed after every other field is gone: all that is driver work.
@@ -65,11 +65,26 @@ enum Work {
     Binds(Batches),
 }
 
-/// A pipeline cache for the kernels of one device.
-pub(crate) fn new_cache(ctx: &Context) -> Result<vk::PipelineCache, DeviceError> {
-    // SAFETY: vkCreatePipelineCache without initial data has no conditions.
-    unsafe { ctx.device.create_pipeline_cache(&vk::PipelineCacheCreateInfo::default(), None) }
-        .map_err(|e| ctx.failed("make a pipeline cache", 0, e))
+/// The pipeline cache for the kernels of one device.
+pub(crate) struct KernelCache {
+    ctx: Arc<Context>,
+    pub(crate) handle: vk::PipelineCache,
+}
+
+impl KernelCache {
+    pub(crate) fn new(ctx: &Arc<Context>) -> Result<Self, DeviceError> {
+        // SAFETY: vkCreatePipelineCache without initial data has no conditions.
+        let made = unsafe { ctx.device.create_pipeline_cache(&vk::PipelineCacheCreateInfo::default(), None) };
+        let handle = made.map_err(|e| ctx.failed("make a pipeline cache", 0, e))?;
+        Ok(Self { ctx: Arc::clone(ctx), handle })
+    }
+}
+
+impl Drop for KernelCache {
+    fn drop(&mut self) {
+        // SAFETY: vkDestroyPipelineCache: who compiles borrows the device that owns this, so nobody does now.
+        unsafe { self.ctx.device.destroy_pipeline_cache(self.handle, None) };
+    }
 }
 
 impl VulkanDevice {
@@ -92,6 +107,12 @@ impl VulkanDevice {
     /// from it.
     pub fn latch(&self) -> DeviceLatch {
         self.ctx.latch.0.clone()
+    }
+
+    /// The logical device, for whoever makes objects of its own beside ours: a timeline that a release waits for. It lives as long
+    /// as `self`, and so must not they.
+    pub fn logical(&self) -> &ash::Device {
+        &self.ctx.device
     }
 
     /// The semaphore of a timeline: whoever waits for one of its values, already submitted or promised, waits for the ticket. It
@@ -122,7 +143,7 @@ impl VulkanDevice {
         if self.ctx.is_lost() {
             return Err(DeviceError::Lost { operation: "make a kernel" }.into());
         }
-        VulkanKernel::new(&self.ctx, self.cache, words, options).map(Arc::new)
+        VulkanKernel::new(&self.ctx, self.cache.handle, words, options).map(Arc::new)
     }
 
     fn queue(&self, role: Role) -> &Queue {
@@ -439,7 +460,5 @@ impl Drop for VulkanDevice {
         // An injected loss is no reason not to wait: the queues still run. A real one is: nothing does.
         // Each queue by its timeline: vkDeviceWaitIdle would need every queue of the device, and some may be an application's.
         self.queues.iter().for_each(Queue::drain);
-        // SAFETY: vkDestroyPipelineCache: `kernel` borrows the device, so nobody compiles now.
-        unsafe { self.ctx.device.destroy_pipeline_cache(self.cache, None) };
     }
 }

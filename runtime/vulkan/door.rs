@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// nowhere else, holds it for one call of the driver, and takes nothing inside.
 ///
 /// It is taken by whoever calls vkhmm and by vkhmm's threads, with locks of vkhmm held: so a thread that holds it calls nothing of
-/// vkhmm. It may touch managed memory, but not under the fault engine `declared`, whose slices are calls.
+/// vkhmm. It may touch managed memory as [`crate::Parts`] says (5), but not under the fault engine `declared`, whose slices are calls.
 pub trait QueueLock: Send + Sync {
     /// Returns once the calling thread alone may use the queue. Does not panic.
     fn lock(&self);

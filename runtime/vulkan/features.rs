@@ -166,11 +166,6 @@ impl Features {
         self.chosen(|_| true)
     }
 
-    /// Whether buffers can be sparse, and partly bound.
-    pub(crate) fn sparse_buffers(&self) -> bool {
-        self.core.sparse_binding == vk::TRUE && self.core.sparse_residency_buffer == vk::TRUE
-    }
-
     /// The rows that `choose` likes, of those that are on here.
     pub(crate) fn chosen(&self, choose: impl Fn(&Row) -> bool) -> Self {
         let mut on = Self { subgroup_operations: self.subgroup_operations, ..Self::default() };
@@ -180,6 +175,11 @@ impl Features {
         // VUID-VkDeviceCreateInfo-robustBufferAccess2-04001 ties the second to the first.
         on.robust.robust_buffer_access2 &= on.core.robust_buffer_access;
         on
+    }
+
+    /// Whether buffers can be sparse, and partly bound.
+    pub(crate) fn sparse_buffers(&self) -> bool {
+        self.core.sparse_binding == vk::TRUE && self.core.sparse_residency_buffer == vk::TRUE
     }
 
     /// What is on both here and in `other`, as far as [`ROWS`] goes.

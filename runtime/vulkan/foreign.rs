@@ -72,8 +72,10 @@ fn a_release_ends_when_an_applications_semaphores_do() {
     let after = submit(&device, Role::Compute, 1, &[released], &[]).expect("submit");
     wait(&device, after);
     assert!(reached(&device, released));
-    // SAFETY: vkDestroySemaphore: what waited for them is done.
-    theirs.map(|semaphore| unsafe { device.ctx.device.destroy_semaphore(semaphore, None) });
+    for semaphore in theirs {
+        // SAFETY: vkDestroySemaphore: what waited for it is done.
+        unsafe { device.ctx.device.destroy_semaphore(semaphore, None) };
+    }
     assert_eq!(device.validation_messages(), Vec::<String>::new());
 }
 

@@ -15,10 +15,10 @@ use vkhmm_port::{DeviceError, RawBytes};
 /// Longest single import for copies: half of what the smallest known driver takes as one buffer.
 pub(crate) const PIECE_BYTES_MAX: u64 = 512 << 20;
 
-/// What imported memory is used as; with `storage` also by kernels, and as `extra` says by an application.
-pub(crate) fn usage(extra: vk::BufferUsageFlags, storage: bool) -> vk::BufferUsageFlags {
+/// What imported memory is used as; with `storage` also by kernels, and as `more` by an application.
+pub(crate) fn usage(storage: bool, more: vk::BufferUsageFlags) -> vk::BufferUsageFlags {
     if storage {
-        memory::usage(extra)
+        memory::usage(more)
     } else {
         vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST
     }
@@ -75,7 +75,7 @@ impl VulkanImport {
         }
         .result()
         .map_err(|e| ctx.failed(OPERATION, bytes, e))?;
-        let buffer = ctx.new_buffer(OPERATION, bytes, usage(ctx.usage, storage), true)?;
+        let buffer = ctx.new_buffer(OPERATION, bytes, usage(storage, ctx.usage), true)?;
         let mut import =
             Self { ctx: Arc::clone(ctx), buffer, memory: vk::DeviceMemory::null(), bytes, address: None };
         // SAFETY: vkGetBufferMemoryRequirements of a buffer just made.

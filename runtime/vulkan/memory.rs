@@ -25,10 +25,9 @@ pub(crate) use sparse::{Reserved, SparseSpace};
 /// Bytes of one frame.
 pub(crate) const FRAME_BYTES: u64 = Geometry::PRODUCTION.frame_bytes();
 
-/// What managed memory is used as, beside `extra`.
-pub(crate) fn usage(extra: vk::BufferUsageFlags) -> vk::BufferUsageFlags {
-    extra
-        | vk::BufferUsageFlags::STORAGE_BUFFER
+/// What managed memory is used as, by us and as `more` by an application.
+pub(crate) fn usage(more: vk::BufferUsageFlags) -> vk::BufferUsageFlags {
+    more | vk::BufferUsageFlags::STORAGE_BUFFER
         | vk::BufferUsageFlags::TRANSFER_SRC
         | vk::BufferUsageFlags::TRANSFER_DST
         | vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS

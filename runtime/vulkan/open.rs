@@ -1,9 +1,11 @@
 //! Opening a device: find, choose and create one, or take an application's (`parts.rs`); then probe, and write the report.
 
+use crate::VulkanDevice;
 use crate::allocator::DeviceMemory;
 use crate::choice::{self, Choice};
 use crate::config::Config;
 use crate::context::{self, Context, Given};
+use crate::device::KernelCache;
 use crate::error::OpenError;
 use crate::features::Features;
 use crate::inject::Injector;
@@ -17,7 +19,6 @@ use crate::queues::{self, Plan, Queue};
 use crate::report::DeviceReport;
 use crate::requirements::{Level, Requirements};
 use crate::staging::Staging;
-use crate::{VulkanDevice, device};
 use ash::vk;
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
@@ -61,20 +62,18 @@ impl VulkanDevice {
     /// [`OpenError`] says in words what is missing and what to install or change.
     pub fn open(config: Config, probe: Option<RawBytes>) -> Result<Self, OpenError> {
         let instance = Instance::new(config.validation)?;
+        let none = vk::BufferUsageFlags::empty();
         let mut devices: Vec<Physical> = instance
             .physical_devices()?
             .into_iter()
-            .map(|handle| Physical::query(&instance.raw, handle, vk::API_VERSION_1_3))
+            .map(|handle| Physical::query(&instance.raw, handle, vk::API_VERSION_1_3, none))
             .collect();
         if config.switches.mock {
             devices.iter_mut().for_each(Physical::assume_features);
         }
         let choice = choice::choose(&devices, config.device.as_deref())?;
         let physical = devices.swap_remove(choice.index);
-        let mut asked = {
-            let binds = placement::wants_binds(&physical.features, &config).is_ok();
-            Requirements::of(&physical, Level::Everything, config.switches.shared_queue, binds)
-        };
+        let mut asked = Requirements::of(&physical, Level::Everything, &config);
         let device = context::create_device(&instance, &physical, &mut asked)?;
         let counts = asked.queue_counts();
         let queues = counts.iter().flat_map(|(family, count)| (0..*count).map(|index| (*family, index)));
@@ -88,7 +87,7 @@ impl VulkanDevice {
                 })
                 .collect(),
             families: counts.iter().map(|(family, _)| *family).collect(),
-            usage: vk::BufferUsageFlags::empty(),
+            usage: none,
             features: physical.features.wanted(),
             not_enabled: Vec::new(),
             owned: true,
@@ -108,9 +107,9 @@ impl VulkanDevice {
     ) -> Result<Self, OpenError> {
         let Opened { instance, device, owned, physical, features, queues: own, families, usage, not_enabled } =
             opened;
-        let binds = placement::wants_binds(&features, config).is_ok();
-        let own_families = queues::families_of(&physical.families, &own);
-        let plan = Plan::new(&own_families, config.switches.shared_queue, binds);
+        let binds = placement::wants_binds(&physical.features, &features, config).is_ok();
+        let there = queues::families_of(&physical.families, &own);
+        let plan = Plan::new(&there, config.switches.shared_queue, binds);
         let split = config.switches.split_queue && !config.switches.shared_queue;
         let mut plan = if split { plan.split() } else { plan };
         let used = |queue: &(u32, u32)| queues::find(&own, *queue).is_some_and(|at| own[at].lock.is_some());
@@ -135,10 +134,10 @@ impl VulkanDevice {
             Some(Scratch::new(&memory, kind.index)?)
         };
         let mut arena = Arena::new(&memory, kind, &demands, guarded);
-        let cache = device::new_cache(&ctx)?;
+        let cache = KernelCache::new(&ctx)?;
         let compute = &queues[plan.roles[Role::Compute as usize]];
         let empty = scratch.as_ref().map_or(vk::Buffer::null(), |s| s.buffer);
-        let imports = placement::imports(&ctx, cache, &arena, compute, empty, config, probe)?;
+        let imports = placement::imports(&ctx, cache.handle, &arena, compute, empty, config, probe)?;
         let (sparse, sparse_words) = placement::sparse(&ctx, &mut arena, &staging, &queues, &plan, config)?;
         let (sparse, binder) = sparse.unzip();
         let found = Found { imports, sparse: sparse.as_ref().map(SparseSpace::profile), sparse_words };
@@ -159,7 +158,7 @@ impl VulkanDevice {
             in_place: found.imports.in_place_words,
         };
         if ctx.physical.is_software() {
-            crate::warm::up(&ctx, cache, compute, empty)?;
+            crate::warm::up(&ctx, cache.handle, compute, empty)?;
         }
         crate::exit::register();
         Ok(Self {

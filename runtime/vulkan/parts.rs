@@ -54,7 +54,9 @@ impl fmt::Debug for OwnQueue {
 /// 3. Each of `queues` was created with `device`, without flags, in the family named.
 /// 4. Nobody else uses a queue without a lock, in any way, vkQueueWaitIdle and vkDeviceWaitIdle included: call these only when no
 ///    runtime is open on the device, or wait for semaphores instead. A queue with a lock is used under that lock only.
-/// 5. The lock's `lock` excludes every other use of the queue until `unlock`; a thread that holds it calls nothing of vkhmm.
+/// 5. The lock's `lock` excludes every other use of the queue until `unlock`; a thread that holds it calls nothing of vkhmm. It may
+///    touch managed memory, but for pages that a call of another thread's is moving and that has not returned: that call may be waiting
+///    for the lock.
 /// 6. `families` names every family whose queues will touch managed buffers; the device was created with queues of each.
 /// 7. `usage` is allowed on this device for storage buffers with device addresses.
 /// 8. Managed buffers that the application is given are used as their hand-over says, and are neither destroyed nor bound anew.
@@ -131,13 +133,12 @@ impl VulkanDevice {
         config: Config,
         probe: Option<RawBytes>,
     ) -> Result<Self, OpenError> {
-        let mut physical = Physical::query(&parts.instance, parts.physical, parts.api_version);
+        let mut physical = Physical::query(&parts.instance, parts.physical, parts.api_version, parts.usage);
         if config.switches.mock {
             physical.assume_features();
         }
         choice::usable(&physical)?;
-        let binds = physical.features.sparse_buffers();
-        let asked = Requirements::of(&physical, Level::Everything, config.switches.shared_queue, binds);
+        let asked = Requirements::of(&physical, Level::Everything, &config);
         let names: Vec<&CStr> = parts.extensions.iter().map(CString::as_c_str).collect();
         // SAFETY: `Parts`, 2: the chain is what vkCreateDevice was given.
         let enabled = unsafe { Features::enabled(parts.features, parts.enabled_features.as_ref()) };

@@ -41,8 +41,14 @@ impl Physical {
         self.kind == vk::PhysicalDeviceType::CPU
     }
 
-    /// Asks the driver everything, for an instance that was created with `api_version`.
-    pub(crate) fn query(instance: &ash::Instance, handle: vk::PhysicalDevice, api_version: u32) -> Self {
+    /// Asks the driver everything, for an instance that was created with `api_version`, and managed buffers that are used as `usage`
+    /// beside what we do.
+    pub(crate) fn query(
+        instance: &ash::Instance,
+        handle: vk::PhysicalDevice,
+        api_version: u32,
+        usage: vk::BufferUsageFlags,
+    ) -> Self {
         // SAFETY: vkGetPhysicalDeviceProperties: `handle` was enumerated from `instance`, which is alive.
         let base = unsafe { instance.get_physical_device_properties(handle) };
         let api = base.api_version.min(api_version);
@@ -78,8 +84,8 @@ impl Physical {
             out.query_properties(instance, base.api_version);
         }
         if out.extensions.external_memory_host {
-            out.imports_buffers = out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), false));
-            out.imports_storage = out.query_imports(instance, crate::import::usage(vk::BufferUsageFlags::empty(), true));
+            out.imports_buffers = out.query_imports(instance, crate::import::usage(false, usage));
+            out.imports_storage = out.query_imports(instance, crate::import::usage(true, usage));
         }
         out
     }

@@ -4,9 +4,9 @@ use crate::bind::Binder;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::OpenError;
+use crate::features::Features;
 use crate::import::{self, PIECE_BYTES_MAX};
 use crate::memory::{Arena, FRAME_BYTES, SparseSpace};
-use crate::features::Features;
 use crate::probe;
 use crate::queues::{Plan, Queue};
 use crate::staging::Staging;
@@ -15,12 +15,15 @@ use std::sync::Arc;
 use vkhmm_port::{DeviceError, ImportProfile, RawBytes, Role};
 
 /// Whether binds are worth a timeline: the reason why not. What only a try can tell comes later ([`sparse`]).
-pub(crate) fn wants_binds(on: &Features, config: &Config) -> Result<(), &'static str> {
+pub(crate) fn wants_binds(there: &Features, on: &Features, config: &Config) -> Result<(), &'static str> {
     if !config.switches.sparse {
         return Err("sparse buffers are switched off");
     }
+    if !there.sparse_buffers() {
+        return Err("the driver has no sparse buffers");
+    }
     if !on.sparse_buffers() {
-        return Err("sparse buffers are not there, or not on");
+        return Err("sparseBinding and sparseResidencyBuffer are not both on");
     }
     if config.switches.frame_guard {
         return Err("the frame guard's memory cannot be bound to sparse buffers");
@@ -38,7 +41,7 @@ pub(crate) fn sparse(
     config: &Config,
 ) -> Result<(Option<(SparseSpace, Binder)>, String), OpenError> {
     let no = |why: &str| Ok((None, format!("span, each argument in one run of frames: {why}")));
-    if let Err(why) = wants_binds(&ctx.features, config) {
+    if let Err(why) = wants_binds(&ctx.physical.features, &ctx.features, config) {
         return no(why);
     }
     if !plan.binds() {
@@ -137,7 +140,7 @@ fn can_import(
         return Err("switched off");
     }
     if ctx.external_host.is_none() {
-        return Err("the driver lacks VK_EXT_external_memory_host");
+        return Err("VK_EXT_external_memory_host is not there, or not on");
     }
     if !ctx.physical.imports_buffers {
         return Err("the driver does not say that buffers may be bound to imported host memory");

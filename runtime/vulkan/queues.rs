@@ -7,7 +7,6 @@
 //! and releases end when an application's work does. Spare queues go to binds, then to releases, then to grants.
 
 use crate::context::Context;
-use crate::device::WAIT_SLICE;
 use crate::door::Door;
 use crate::error::driver;
 use crate::parts::OwnQueue;
@@ -333,20 +332,8 @@ impl Queue {
             let _ = self.settle_mock();
             return;
         }
-        let (semaphores, values) = ([self.semaphore], [self.signalled.load(Ordering::Acquire)]);
-        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        while !self.ctx.is_gone() {
-            // SAFETY: vkWaitSemaphores: the semaphore is a timeline that lives as long as `self`.
-            match unsafe { self.ctx.device.wait_semaphores(&info, WAIT_SLICE.as_nanos() as u64) } {
-                Ok(()) => return,
-                Err(vk::Result::TIMEOUT) => {}
-                Err(e) => {
-                    // Remembers a loss, which ends this.
-                    let _ = self.ctx.failed("wait for a queue", 0, e);
-                    std::thread::sleep(WAIT_SLICE);
-                }
-            }
-        }
+        // A failure is loss: likewise.
+        let _ = self.ctx.reach("wait for a queue", self.semaphore, self.signalled.load(Ordering::Acquire));
     }
 }
 

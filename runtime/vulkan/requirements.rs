@@ -3,8 +3,10 @@
 
 use crate::chain::FeatureChain;
 use crate::choice;
+use crate::config::Config;
 use crate::error::OpenError;
 use crate::physical::Physical;
+use crate::placement;
 use crate::queues::Plan;
 use ash::vk;
 use core::fmt;
@@ -105,10 +107,9 @@ impl Requirements {
         api_version: u32,
         level: Level,
     ) -> Result<Self, OpenError> {
-        let physical = Physical::query(instance, physical, api_version);
+        let physical = Physical::query(instance, physical, api_version, vk::BufferUsageFlags::empty());
         choice::usable(&physical)?;
-        let binds = physical.features.sparse_buffers() && level == Level::Everything;
-        Ok(Self::of(&physical, level, false, binds))
+        Ok(Self::of(&physical, level, &Config::default()))
     }
 
     /// (family, how many queues of it), each family once.
@@ -123,11 +124,15 @@ impl Requirements {
         out
     }
 
-    /// What a device that can serve is asked for. `shared`: one queue whatever there is; `binds`: one that takes binds.
-    pub(crate) fn of(physical: &Physical, level: Level, shared: bool, binds: bool) -> Self {
+    /// What a device that can serve is asked for.
+    pub(crate) fn of(physical: &Physical, level: Level, config: &Config) -> Self {
         let liked = |need: Need| need == Need::Required || level == Level::Everything;
         let on = physical.features.wanted().chosen(|row| liked(row.need));
-        let mut queues = wanted_queues(&Plan::new(&physical.families, shared, binds));
+        let mut queues = wanted_queues(&Plan::new(
+            &physical.families,
+            config.switches.shared_queue,
+            placement::wants_binds(&physical.features, &on, config).is_ok(),
+        ));
         queues.retain(|queue| liked(queue.need));
         let mut extensions = physical.extensions.wanted();
         extensions.retain(|extension| liked(extension.need));

@@ -325,11 +325,12 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<String>,
 }
 
-/// The setups that a sweep takes: one of each way that bytes go.
-pub(crate) fn rows() -> [Setup; 3] {
+/// The setups that a sweep takes: one of each way that bytes go, and one where they go nowhere.
+pub(crate) fn rows() -> [Setup; 4] {
     [
         Setup { kind: MemoryKind::DevicePrivate, import: true, strict: false },
         Setup { kind: MemoryKind::DevicePrivate, import: false, strict: true },
         Setup { kind: MemoryKind::DeviceCoherent, import: false, strict: false },
+        Setup { kind: MemoryKind::UnifiedMemory, import: true, strict: false },
     ]
 }

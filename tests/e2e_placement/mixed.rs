@@ -1,11 +1,14 @@
 //! Arrays that are reached in different ways, in one launch and one after the other; and what a lost device takes of each.
 
 use crate::common::{
-    ALL, SUB, WORDS, checked, clean, kernel, memory, moves, open, quiet, setting, setups, spv, watchdog,
+    ALL, SUB, WORDS, checked, clean, kernel, memory, moves, open, quiet, setting, setups, spv, until,
+    watchdog,
 };
-use crate::{LARGE, sparse};
+use crate::{Finder, LARGE, sparse};
 use std::collections::BTreeSet;
-use vkhmm::{Grid, Kernel, Launch, Managed, MemoryError, MemoryKind, PlacementKind, Runtime, Switches};
+use vkhmm::{
+    Error, Grid, Kernel, Launch, Managed, MemoryError, MemoryKind, PlacementKind, Runtime, Switches,
+};
 
 /// Rows and columns of the matrices: one of them is as large as an array in place may be.
 const SIDE: usize = 128;
@@ -109,6 +112,37 @@ fn what_is_in_place_counts_against_no_limit() {
     large[0] = 1.0;
     small[0] = 2.0;
     clean(&rt);
+}
+
+/// What an application acquires lies where the kernels found it, and is called stable exactly where it stays there.
+#[test]
+fn what_is_acquired_lies_where_kernels_found_it() {
+    let _dog = watchdog("acquired places", 60);
+    for kind in [MemoryKind::DevicePrivate, MemoryKind::UnifiedMemory] {
+        let rt = open(checked().memory_kind(kind).device_memory_limit(LARGE as u64 * 4));
+        let mut finder = Finder::new(&rt);
+        let arrays = [WORDS, LARGE, 20 * WORDS].map(|words| rt.alloc::<u32>(words).expect("alloc"));
+        for x in &arrays {
+            let stays = x.placement().kind != PlacementKind::Span;
+            let mut places = BTreeSet::new();
+            for _ in 0..10 {
+                let found = finder.find(x.read(), 1, 1).0;
+                let acquired = until("what was asked for", || match rt.acquire([x.read()]) {
+                    Ok(acquired) => Some(acquired),
+                    Err(Error::Memory(MemoryError::Busy { .. })) => None,
+                    Err(other) => panic!("{other}"),
+                });
+                let place = acquired.places()[0];
+                assert_eq!((place.address, place.size), (found, x.count() as u64 * 4));
+                assert_eq!(place.stable, stays, "{}", x.placement());
+                places.insert((place.buffer, place.offset, place.address));
+                acquired.cancel();
+                rt.trim(ALL).expect("trim");
+            }
+            assert!(!stays || places.len() == 1, "{}: {places:x?}", x.placement());
+        }
+        clean(&rt);
+    }
 }
 
 struct Pair {

@@ -7,16 +7,18 @@ use crate::{Finder, LARGE, sparse};
 use std::collections::BTreeSet;
 use vkhmm::{Grid, Location, Managed, MemoryError, MemoryKind, PlacementChoice, PlacementKind, Pod, Runtime};
 
-/// Three arrays of which two fit, launched on in turn, trimmed, touched: every one stays where it was found first, also in part, and
+/// Three arrays of which one and a half fit, launched on in turn, trimmed, touched: every one stays where it was found first, also in part, and
 /// has its bytes. VKHMM_PLACEMENT_ROUNDS says for how long.
 #[test]
 fn an_address_stays_over_thousands_of_evictions() {
+    // Two sub-blocks.
+    const EACH: usize = 20 * WORDS;
     let _dog = watchdog("addresses", 240);
     let Some(builder) = sparse() else { return };
-    let rounds = setting("VKHMM_PLACEMENT_ROUNDS", 1500) as usize;
-    let rt = open(builder.device_memory_limit(2 * LARGE as u64 * 4));
+    let rounds = setting("VKHMM_PLACEMENT_ROUNDS", 2000) as usize;
+    let rt = open(builder.device_memory_limit(3 * SUB as u64));
     let (add_one, bump) = (kernel(&rt, spv::ADD_ONE), kernel(&rt, spv::BUMP));
-    let stable = |i: usize| rt.alloc_stable_named::<u32>(LARGE, &format!("stable {i}"));
+    let stable = |i: usize| rt.alloc_stable_named::<u32>(EACH, &format!("stable {i}"));
     let mut arrays: Vec<Managed<u32>> = (0..3).map(|i| stable(i).expect("alloc")).collect();
     arrays.iter_mut().enumerate().for_each(|(i, x)| x.fill(i as u32 * 1000));
     let mut twins: Vec<u32> = (0..3).map(|i| i * 1000).collect();
@@ -30,22 +32,22 @@ fn an_address_stays_over_thousands_of_evictions() {
         assert_eq!(x.placement().kind, PlacementKind::Sparse);
         match round % 4 {
             0 => {
-                rt.launch(&add_one, Grid::linear(LARGE), (x.write(),)).expect("launch");
+                rt.launch(&add_one, Grid::linear(EACH), (x.write(),)).expect("launch");
                 twins[which] += 1;
             }
             // A launch that has all of it for writing and changes nothing.
             1 => drop(rt.launch(&bump, Grid::linear(1), (x.write(), u32::MAX, 1u32)).expect("launch")),
-            2 => assert_eq!(x[random.below(LARGE)], twins[which]),
+            2 => assert_eq!(x[random.below(EACH)], twins[which]),
             _ => {}
         }
-        let sampled = LARGE.div_ceil(WORDS) as u32;
+        let sampled = EACH.div_ceil(WORDS) as u32;
         assert_eq!(
-            finder.find(x.read(), LARGE, WORDS),
+            finder.find(x.read(), EACH, WORDS),
             (homes[which], twins[which].wrapping_mul(sampled)),
             "round {round}, `{}`",
             x.label()
         );
-        let from = random.below(LARGE - 1);
+        let from = random.below(EACH - 1);
         let part = x.slice(from..);
         assert_eq!(finder.find(part.read(), 1, 1), (homes[which] + from as u64 * 4, twins[which]));
         if round % 8 == 7 {
@@ -58,7 +60,7 @@ fn an_address_stays_over_thousands_of_evictions() {
     let moved = since(&rt, &before);
     println!("{rounds} rounds\n{moved}");
     assert!(moved.evictions_clean > 0 && moved.evictions_dirty > 0, "{moved}");
-    assert!(moved.evictions_clean + moved.evictions_dirty >= rounds as u64, "{moved}");
+    assert!(moved.evictions_clean + moved.evictions_dirty >= rounds as u64 / 4 * 3, "{moved}");
     assert_eq!(moved.moved_bytes, 0, "frames of any place will do: {moved}");
     clean(&rt);
 }
@@ -168,10 +170,10 @@ fn above_the_sparse_address_space() {
     let Some((mut all, mut above)) = fill_the_space::<u32>(&rt, 384 << 20) else { return };
     assert!(!all.is_empty());
     let why = above.placement().why;
-    assert!(why.contains("address space"), "{why}");
+    assert!(why.contains("MiB of sparse buffers are taken"), "{why}");
     let refused = memory(rt.alloc_stable::<u32>((384 << 20) / 4));
     assert!(
-        matches!(&refused, MemoryError::NotStable { why, .. } if why.contains("address space")),
+        matches!(&refused, MemoryError::NotStable { why, .. } if why.contains("sparse buffers are taken")),
         "{refused}"
     );
     let (saxpy, add_one) = (kernel(&rt, spv::SAXPY_ADDRESS), kernel(&rt, spv::ADD_ONE));

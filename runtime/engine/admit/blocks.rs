@@ -65,14 +65,20 @@ impl<P: Ports> Engine<P> {
         subs.clone().for_each(|sub| each(sub / per_block, sub % per_block, sub));
     }
 
-    /// Whether a launch's own blocks are in its way. Of scattered ranges only other sub-blocks than it names ever are: they may go
-    /// with the launch.
+    /// Whether a launch's own bytes are in its way. Of a scattered range those of other sub-blocks may go with the launch.
     pub(super) fn evicts_own(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> bool {
-        let per_block = self.config.geometry.subs_per_block();
-        evictions.iter().filter(|e| !e.scattered).any(|e| {
-            let touched = e.subs.start / per_block..e.subs.end.div_ceil(per_block);
-            blocks.values().any(|b| b.range.id == e.range && touched.contains(&b.index))
-        })
+        let g = self.config.geometry;
+        let per_block = g.subs_per_block();
+        let own = |e: &Eviction, b: &BlockPlan<P>| {
+            let first = b.index * per_block;
+            let mut within =
+                (e.subs.start.max(first)..e.subs.end.min(first + per_block)).map(|sub| sub - first);
+            match e.scattered {
+                false => within.next().is_some(),
+                true => within.any(|sub| pages_of_sub(sub, g).intersects(&b.masks.all())),
+            }
+        };
+        evictions.iter().any(|e| blocks.values().any(|b| b.range.id == e.range && own(e, b)))
     }
 
     /// False if a range is gone meanwhile: its frames come back by themselves.

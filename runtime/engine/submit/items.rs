@@ -28,8 +28,15 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Everything of the item is in queues: its operations say so. `launched`: its kernel, which waits for all the rest, is too.
-    /// Under the submit lock, before any later item is looked at.
-    pub(super) fn note_queued(&self, [main, copy, evict]: &[Arc<Op<P>>; 3], launched: bool, waits: Uses) {
+    /// What an application has (`granted`) goes on in its queues, in no order with ours. Under the submit lock, before any later
+    /// item is looked at.
+    pub(super) fn note_queued(
+        &self,
+        [main, copy, evict]: &[Arc<Op<P>>; 3],
+        launched: bool,
+        granted: bool,
+        waits: Uses,
+    ) {
         let mut waited = waits;
         waited.merge(&evict.uses());
         main.set_waited(waited);
@@ -39,7 +46,8 @@ impl<P: Ports> Engine<P> {
         main.add_uses(&evict.uses());
         let on_compute = |op: &Op<P>| op.uses().iter().all(|t| t.timeline == compute);
         for op in [main, copy, evict] {
-            if launched || on_compute(op) && !op.is_open() {
+            let goes_on = granted && op.id == main.id;
+            if launched || on_compute(op) && !goes_on {
                 op.set_ordered();
             }
             op.set_status(OpStatus::Submitted);
@@ -117,7 +125,7 @@ impl<P: Ports> Engine<P> {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }
         let ops = [item.op, item.copy, item.evict];
-        self.note_queued(&ops, launched, waited);
+        self.note_queued(&ops, launched, grant.is_some(), waited);
         self.keep_promise(submit, &ops[0], grant);
         ops
     }

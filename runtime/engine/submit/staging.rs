@@ -102,7 +102,7 @@ impl<P: Ports> Engine<P> {
         if let Some(dispatch) = dispatch {
             self.record_dispatch(&mut submit, &ops[0], waits, dispatch);
         }
-        self.note_queued(&ops, launched, waited);
+        self.note_queued(&ops, launched, grant.is_some(), waited);
         self.keep_promise(&mut submit, &ops[0], grant);
         drop(submit);
         self.after_submit(&ops);

@@ -10,7 +10,8 @@ use super::queue::{self, Job};
 use super::sparse::{SparseBuffer, Tables, View};
 use super::{FakeDeviceOptions, FakeExec, FakeImport, FakeSemaphore, locked, steps};
 use crate::{
-    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal, Submission,
+    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, Exec, RawBytes, Role, Signal,
+    Submission,
 };
 use core::any::Any;
 use core::time::Duration;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use vkhmm_sim::model::table::{self, Row};
 use vkhmm_sim::model::traces::{self, Recipe, Scale};
-use vkhmm_sim::model::{LinkModel, Transfer, presets};
+use vkhmm_sim::model::{LinkModel, Placement, Transfer, presets};
 
 const HELP: &str = "\
 Plays traces on a modelled machine with the production engine, in virtual time, and prints bytes and seconds against the optimum.
@@ -16,6 +16,7 @@ usage: vkhmm-model --model NAME [options]
   --rounds N       how often a trace goes over its data (default 4)
   --limit SIZE     device memory limit, such as 512MiB or 4GiB (default 4GiB; at least 64MiB)
   --staging        through staging rings instead of imports
+  --placement P    span or sparse (default: both, one after the other)
   --json           one JSON object a line instead of the table
   --list           machines and traces
   --help           this";
@@ -27,6 +28,7 @@ struct Options {
     rounds: u32,
     limit: u64,
     transfer: Transfer,
+    placements: Vec<Placement>,
     json: bool,
 }
 
@@ -64,8 +66,10 @@ fn play(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
             let hinted = [false, true];
             for hints in hinted.into_iter().take(if recipe.hints { 2 } else { 1 }) {
                 let scale = Scale { limit: *limit, ratio: *ratio, rounds: *rounds, hints };
-                let row = Row::measure(model, recipe, &scale, *transfer)?;
-                println!("{}", if options.json { row.json(model) } else { row.line() });
+                for placement in &options.placements {
+                    let row = Row::measure(model, recipe, &scale, *transfer, *placement)?;
+                    println!("{}", if options.json { row.json(model) } else { row.line() });
+                }
             }
         }
     }
@@ -82,6 +86,7 @@ fn list() {
 fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
     let mut model = None;
     let (mut recipes, mut ratios) = (Vec::new(), Vec::new());
+    let mut placements = vec![Placement::Span, Placement::Sparse];
     let (mut rounds, mut limit, mut transfer, mut json) = (4, 4 << 30, Transfer::Import, false);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -90,6 +95,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--list" => return Ok(Wish::List),
             "--json" => json = true,
             "--staging" => transfer = Transfer::Staging,
+            "--placement" => placements = vec![named(&value()?, "placement", placement)?],
             "--model" => model = Some(named(&value()?, "machine", presets::find)?),
             "--trace" => recipes.push(named(&value()?, "trace", traces::find)?),
             "--ratio" => ratios.push(number(&value()?, "ratio", |r: &f64| *r > 0.0 && *r <= 1024.0)?),
@@ -112,8 +118,16 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
     if ratios.is_empty() {
         ratios = vec![0.9, 1.5, 4.0];
     }
-    let options = Options { model, recipes, ratios, rounds, limit, transfer, json };
+    let options = Options { model, recipes, ratios, rounds, limit, transfer, placements, json };
     Ok(Wish::Play(Box::new(options)))
+}
+
+fn placement(name: &str) -> Option<Placement> {
+    match name {
+        "span" => Some(Placement::Span),
+        "sparse" => Some(Placement::Sparse),
+        _ => None,
+    }
 }
 
 fn models() -> String {

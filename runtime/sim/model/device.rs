@@ -4,6 +4,7 @@ use super::exec::ModelExec;
 use super::host::{ModelHost, PIECE_BYTES_MAX};
 use super::link::{LinkModel, each, ns, us};
 use super::machine::{Job, Machine};
+use super::play::Placement;
 use crate::SimSignal;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, Timeline};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{
     Command, Device, DeviceError, DeviceProfile, Direction, Exec, ImportProfile, MemoryKindProfile, RawBytes,
-    Region, Role, Signal, StagingProfile, Submission,
+    Region, Role, Signal, SparseProfile, StagingProfile, Submission,
 };
 
 /// What one kernel does: its place under the roofline.
@@ -34,6 +35,8 @@ pub struct Moved {
     pub bytes_moved: u64,
     /// Bytes filled.
     pub bytes_filled: u64,
+    /// Bytes put into sparse buffers or taken out.
+    pub bytes_bound: u64,
     /// Regions of all copies.
     pub regions: u64,
     /// Submissions.
@@ -73,9 +76,10 @@ impl ModelDevice {
         model: &LinkModel,
         geometry: Geometry,
         limit: u64,
+        placement: Placement,
         host: &ModelHost,
     ) -> Self {
-        let profile = profile(model, limit);
+        let profile = profile(model, limit, placement);
         let queues = usize::from(profile.timeline_count);
         let machine = Machine::new(queues, model.duplex, us(model.per_edge_us));
         let state =
@@ -136,7 +140,9 @@ impl ModelDevice {
                 }
                 Command::Bind { binds } => {
                     let bytes: u64 = binds.iter().map(|b| b.bytes).sum();
-                    other += each(bytes / u64::from(self.geometry.page_bytes), model.bind_ns);
+                    moved.bytes_bound += bytes;
+                    let frames = bytes / self.geometry.frame_bytes();
+                    other += us(model.rebind_us) + us(model.rebind_frame_us) * frames;
                 }
                 Command::Barrier => {}
                 Command::Dispatch { kernel, .. } => {
@@ -155,7 +161,7 @@ impl ModelDevice {
 }
 
 /// As the real ones are: see `runtime/vulkan/open.rs`.
-fn profile(model: &LinkModel, limit: u64) -> DeviceProfile {
+fn profile(model: &LinkModel, limit: u64, placement: Placement) -> DeviceProfile {
     let (timelines, timeline_count) =
         if model.queues { ([0, 1, 2, 3, 4, 5], 6) } else { ([0, 0, 0, 1, 2, 3], 4) };
     let readable = model.kind.can_hold_descriptors();
@@ -173,9 +179,13 @@ fn profile(model: &LinkModel, limit: u64) -> DeviceProfile {
         piece_bytes_max: u64::MAX,
         staging: StagingProfile { slots: 8, slot_bytes: 2 << 20 },
         import: Some(ImportProfile { alignment_bytes: 4096, piece_bytes_max: PIECE_BYTES_MAX }),
-        sparse: None,
+        sparse: (placement == Placement::Sparse).then_some(SparseProfile {
+            page_bytes: 64 << 10,
+            buffer_bytes_max: 1 << 47,
+            space_bytes: 1 << 47,
+        }),
         in_place_bytes_max: None,
-        reasons: ["the model knows spans".to_owned(), "the model knows frames".to_owned()],
+        reasons: ["as the run says".to_owned(), "the model knows frames".to_owned()],
         queue_is_shared: false,
         regions_max: 256,
         inline_copy_bytes: 1 << 20,

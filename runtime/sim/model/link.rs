@@ -35,6 +35,10 @@ pub struct LinkModel {
     pub pin_ns: f64,
     /// Nanoseconds a page for the buffer of a new span.
     pub bind_ns: f64,
+    /// Microseconds of the bind queue for one submission of binds, beside its frames.
+    pub rebind_us: f64,
+    /// Microseconds for each frame of 64 KiB that it puts into a sparse buffer or takes out.
+    pub rebind_frame_us: f64,
     /// Host memory to host memory, bytes per second: what staging adds.
     pub host_copy: f64,
     /// Operations per second that kernels reach.
@@ -58,7 +62,7 @@ impl LinkModel {
     }
 
     /// Every number with its name and unit, in a fixed order.
-    pub fn constants(&self) -> [(&'static str, f64); 14] {
+    pub fn constants(&self) -> [(&'static str, f64); 16] {
         [
             ("h2d GB/s", self.h2d / 1e9),
             ("d2h GB/s", self.d2h / 1e9),
@@ -71,6 +75,8 @@ impl LinkModel {
             ("populate ns/page", self.populate_ns),
             ("pin ns/page", self.pin_ns),
             ("bind ns/page", self.bind_ns),
+            ("rebind us", self.rebind_us),
+            ("rebind us/frame", self.rebind_frame_us),
             ("host copy GB/s", self.host_copy / 1e9),
             ("kernel GFLOP/s", self.flops / 1e9),
             ("device GB/s", self.device_bytes / 1e9),

@@ -32,6 +32,15 @@ pub enum Transfer {
     Staging,
 }
 
+/// How kernels reach what lies in frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Every argument in one run of frames.
+    Span,
+    /// Every range in a sparse buffer.
+    Sparse,
+}
+
 /// What a trace cost, from the first step until everything is over. Filling its inputs is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -78,13 +87,14 @@ pub fn play(
     trace: &Arc<Trace>,
     limit: u64,
     transfer: Transfer,
+    placement: Placement,
 ) -> Result<Outcome, PlayError> {
     trace.check(limit)?;
     let result = Arc::new(Mutex::new(None));
     let (model, played, slot) = (*model, Arc::clone(trace), Arc::clone(&result));
     let limits = Limits { steps: u64::MAX, time_ns: u64::MAX, ..Limits::default() };
     let run = run_steady(limits, move |exec| {
-        let outcome = Player::new(exec, &model, &played, limit, transfer).play(&played);
+        let outcome = Player::new(exec, &model, &played, limit, transfer, placement).play(&played);
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     });
     if let Some(report) = run.failure {
@@ -104,12 +114,19 @@ struct Player {
 }
 
 impl Player {
-    fn new(sim: &SimExec, model: &LinkModel, trace: &Trace, limit: u64, transfer: Transfer) -> Self {
+    fn new(
+        sim: &SimExec,
+        model: &LinkModel,
+        trace: &Trace,
+        limit: u64,
+        transfer: Transfer,
+        placement: Placement,
+    ) -> Self {
         let geometry = Geometry::PRODUCTION;
         let exec = ModelExec::new(sim, model);
         let blocks: u64 = trace.allocations.iter().map(|a| a.bytes.div_ceil(geometry.block_bytes())).sum();
         let host = ModelHost::new(&exec, model, geometry, blocks.max(1) as u32);
-        let device = Arc::new(ModelDevice::new(&exec, model, geometry, limit, &host));
+        let device = Arc::new(ModelDevice::new(&exec, model, geometry, limit, placement, &host));
         let config = Config {
             device_memory_limit: Some(limit),
             import_limit: if transfer == Transfer::Import { u64::MAX } else { 0 },

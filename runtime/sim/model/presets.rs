@@ -21,22 +21,24 @@ pub fn find(name: &str) -> Option<LinkModel> {
 pub const LAVAPIPE: LinkModel = LinkModel {
     name: "lavapipe",
     about: "software device on two cores: device memory is host memory, one queue",
-    h2d: 8.0e9,          // here: vkCmdCopyBuffer of 64 MiB (7.8)
-    d2h: 8.4e9,          // here: likewise
-    duplex: false,       // here: both ways at once take 1.9 times as long as one
-    queues: false,       // here: one family, one queue
-    per_submit_us: 10.0, // here: one of 32 empty submissions with one wait (9.2 to 11.7)
-    per_region_us: 0.4,  // here: 256 scattered pages against one run (0.35 to 0.49)
-    per_edge_us: 0.0,    // one queue has no edges
-    per_wait_us: 55.0,   // here: waking a thread on the other core; 5 where it stays on the same one
-    revoke_ns: 110.0,    // here: MADV_DONTNEED of 2 MiB runs
-    publish_ns: 230.0,   // here: UFFDIO_CONTINUE of 2 MiB runs
-    populate_ns: 500.0,  // estimate: fallocate with host memory at hand
-    pin_ns: 0.0,         // here: an import is a pointer
-    bind_ns: 0.3,        // here: buffer over a span of 2 MiB
-    host_copy: 10.0e9,   // here: memcpy of 64 MiB
-    flops: 10.0e9,       // here: register-blocked gemm (7.3 to 13.6)
-    device_bytes: 2.3e9, // here: scalar triad (1.9 to 2.7)
+    h2d: 8.0e9,           // here: vkCmdCopyBuffer of 64 MiB (7.8)
+    d2h: 8.4e9,           // here: likewise
+    duplex: false,        // here: both ways at once take 1.9 times as long as one
+    queues: false,        // here: one family, one queue
+    per_submit_us: 10.0,  // here: one of 32 empty submissions with one wait (9.2 to 11.7)
+    per_region_us: 0.4,   // here: 256 scattered pages against one run (0.35 to 0.49)
+    per_edge_us: 0.0,     // one queue has no edges
+    per_wait_us: 55.0,    // here: waking a thread on the other core; 5 where it stays on the same one
+    revoke_ns: 110.0,     // here: MADV_DONTNEED of 2 MiB runs
+    publish_ns: 230.0,    // here: UFFDIO_CONTINUE of 2 MiB runs
+    populate_ns: 500.0,   // estimate: fallocate with host memory at hand
+    pin_ns: 0.0,          // here: an import is a pointer
+    bind_ns: 0.3,         // here: buffer over a span of 2 MiB
+    rebind_us: 45.0,      // here, Mesa 25: bind and wait of one frame 49, of 16 150, of 256 1100 to 1400
+    rebind_frame_us: 5.0, // here: the slope of these
+    host_copy: 10.0e9,    // here: memcpy of 64 MiB
+    flops: 10.0e9,        // here: register-blocked gemm (7.3 to 13.6)
+    device_bytes: 2.3e9,  // here: scalar triad (1.9 to 2.7)
     kind: MemoryKind::DevicePrivate,
 };
 
@@ -57,8 +59,10 @@ pub const PCIE3X16: LinkModel = LinkModel {
     populate_ns: 400.0,    // estimate: allocating and clearing a page
     pin_ns: 200.0,         // estimate: 100 to 300 ns for pinning and the IOMMU
     bind_ns: 2.0,          // estimate: 1 microsecond for 2 MiB
-    host_copy: 10.0e9,     // here: memcpy by one thread
-    flops: 11.3e12,        // data sheet
+    rebind_us: 50.0, // estimate: a submission through the kernel, and the device's translations forgotten
+    rebind_frame_us: 1.0, // estimate: a page-table range of its own for each frame
+    host_copy: 10.0e9, // here: memcpy by one thread
+    flops: 11.3e12,  // data sheet
     device_bytes: 400.0e9, // data sheet 484, of which triads reach about 0.83
     kind: MemoryKind::DevicePrivate,
 };

@@ -2,7 +2,7 @@
 
 use super::link::LinkModel;
 use super::optimum::Optimum;
-use super::play::{Outcome, PlayError, Transfer, play};
+use super::play::{Outcome, Placement, PlayError, Transfer, play};
 use super::traces::{Recipe, Scale};
 use core::fmt::Write;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct Row {
     pub footprint: u64,
     /// How its bytes moved.
     pub transfer: Transfer,
+    /// How kernels reached them.
+    pub placement: Placement,
     /// What the engine did.
     pub outcome: Outcome,
     /// The least that could be done.
@@ -36,13 +38,23 @@ impl Row {
         recipe: &Recipe,
         scale: &Scale,
         transfer: Transfer,
+        placement: Placement,
     ) -> Result<Self, PlayError> {
         let trace = Arc::new(recipe.make(scale));
-        let outcome = play(model, &trace, scale.limit, transfer)?;
+        let outcome = play(model, &trace, scale.limit, transfer, placement)?;
         let optimum = Optimum::of(&trace, scale.limit);
         let least_ns = optimum.least_ns(&trace, model);
         let footprint = trace.footprint();
-        Ok(Self { trace: recipe.name, scale: *scale, footprint, transfer, outcome, optimum, least_ns })
+        Ok(Self {
+            trace: recipe.name,
+            scale: *scale,
+            footprint,
+            transfer,
+            placement,
+            outcome,
+            optimum,
+            least_ns,
+        })
     }
 
     /// Bytes fetched over the optimum; `None` where nothing needs to be fetched.
@@ -66,16 +78,18 @@ impl Row {
         let times = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
         let stats = &self.outcome.stats;
         format!(
-            "| {:<9} | {:>5.2} | {:<5} | {:>9.2} | {:>8} | {:>9.2} | {:>9} | {:>9.2} | {:>8.2} | {:>9.4} | {:>7.2} |",
+            "| {:<9} | {:>5.2} | {:<5} | {:<6} | {:>9.2} | {:>8} | {:>9.2} | {:>9} | {:>9.2} | {:>8.2} | {:>7.2} | {:>9.4} | {:>7.2} |",
             self.trace,
             self.scale.ratio,
             if self.scale.hints { "yes" } else { "no" },
+            placement_name(self.placement),
             gib(stats.in_bytes()),
             times(self.fetched_ratio()),
             gib(stats.out_bytes()),
             times(self.written_ratio()),
             gib(self.optimum.written),
             gib(stats.moved_bytes),
+            gib(stats.bound_bytes),
             self.outcome.ns as f64 / 1e9,
             self.time_ratio()
         )
@@ -84,10 +98,11 @@ impl Row {
     /// One JSON object.
     pub fn json(&self, model: &LinkModel) -> String {
         let mut out = format!(
-            "{{\"bench\":\"model\",\"class\":\"M\",\"model\":\"{}\",\"trace\":\"{}\",\"transfer\":\"{}\"",
+            "{{\"bench\":\"model\",\"class\":\"M\",\"model\":\"{}\",\"trace\":\"{}\",\"transfer\":\"{}\",\"placement\":\"{}\"",
             model.name,
             self.trace,
-            transfer_name(self.transfer)
+            transfer_name(self.transfer),
+            placement_name(self.placement)
         );
         let numbers = [
             ("limit_bytes", self.scale.limit),
@@ -99,6 +114,9 @@ impl Row {
             ("written_bound_bytes", self.optimum.written_min),
             ("written_optimum_bytes", self.optimum.written),
             ("moved_bytes", self.outcome.stats.moved_bytes),
+            ("binds", self.outcome.stats.binds),
+            ("bound_bytes", self.outcome.stats.bound_bytes),
+            ("unbound_bytes", self.outcome.stats.unbound_bytes),
             ("nanoseconds", self.outcome.ns),
             ("nanoseconds_bound", self.least_ns),
             ("kernel_nanoseconds", self.outcome.moved.kernel_ns),
@@ -127,6 +145,13 @@ fn transfer_name(transfer: Transfer) -> &'static str {
     }
 }
 
+fn placement_name(placement: Placement) -> &'static str {
+    match placement {
+        Placement::Span => "span",
+        Placement::Sparse => "sparse",
+    }
+}
+
 /// What the table is, the machine's constants, and its heads.
 pub fn header(model: &LinkModel, limit: u64, rounds: u32, transfer: Transfer) -> String {
     let mut out = format!(
@@ -146,12 +171,12 @@ pub fn header(model: &LinkModel, limit: u64, rounds: u32, transfer: Transfer) ->
     let _ = writeln!(
         out,
         "size: footprint / limit. /optimum: bytes to the device over Belady's (64 KiB, exact). /unavoid.: bytes home over a lower \
-         bound.\nBelady wr: what the schedule with the fewest fetches writes back. moved: inside the device, because of placement. \
+         bound.\nBelady wr: what the schedule with the fewest fetches writes back. moved: inside the device, because of spans;\nbound: put into sparse buffers. \
          /bound: seconds\nover the larger of kernels and least bytes on the link (their sum on one queue).\n"
     );
     out.push_str(
-        "| trace     |  size | hints | fetched G | /optimum | written G | /unavoid. | Belady wr | moved  G |   seconds |  /bound |\n\
-         |-----------|------:|-------|----------:|---------:|----------:|----------:|----------:|---------:|----------:|--------:|",
+        "| trace     |  size | hints | place  | fetched G | /optimum | written G | /unavoid. | Belady wr | moved  G | bound G |   seconds |  /bound |\n\
+         |-----------|------:|-------|--------|----------:|---------:|----------:|----------:|----------:|---------:|--------:|----------:|--------:|",
     );
     out
 }

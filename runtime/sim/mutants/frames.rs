@@ -65,11 +65,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
             // The tickets that the holders have now, and not those they will have.
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: "found.after.extend(holders.filter_map(|id| self.op(id)));",
+                find: "found.after.extend(holders.inspect(|op| assert!(!op.is_open(), \"acquired frames are pinned\")));",
                 replace: "if AWAKE {
-                holders.filter_map(|id| self.op(id)).for_each(|op| found.uses.merge(&op.uses()));
+                holders.for_each(|op| found.uses.merge(&op.uses()));
             } else {
-                found.after.extend(holders.filter_map(|id| self.op(id)));
+                found.after.extend(holders.inspect(|op| assert!(!op.is_open(), \"acquired frames are pinned\")));
             }",
             },
         ],

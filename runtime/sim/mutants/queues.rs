@@ -68,7 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             // No gate.
             Edit {
-                file: "runtime/engine/admit.rs",
+                file: "runtime/engine/admit/turns.rs",
                 find: "if self.turns.lock().serving == mine {",
                 replace: "if self.turns.lock().serving == mine || AWAKE {",
             },

@@ -7,8 +7,8 @@ use core::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
 use vkhmm_engine::Config;
-use vkhmm_port::FaultMode;
 use vkhmm_port::fake::{FakeDeviceOptions, FakeHostOptions, FakeImports};
+use vkhmm_port::{FaultMode, SparseProfile};
 
 /// A world so small that every limit is met: 16-byte pages, 64-byte frames, 128-byte blocks.
 pub const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -98,7 +98,7 @@ impl Setting {
         Self { host, device, config, imports, blocks, limit, limit_moves, threads, steps, trouble }
     }
 
-    /// Whether kernels work in place, and on what; and whose the queues are. From a stream of its own, so that a seed's other
+    /// Whether kernels work in place, and on what; whose the queues are; what sparse buffers there are. From a stream of its own, so that a seed's other
     /// properties do not depend on it.
     fn draw_places(random: &mut Random, parked: bool, device: &mut FakeDeviceOptions, config: &mut Config) {
         let mut random = Random::new(random.number() ^ 0x706C_6163_6573);
@@ -111,6 +111,12 @@ impl Setting {
         }
         let cpu_reads = matches!(device.kind, MemoryKind::DeviceCoherent | MemoryKind::UnifiedMemory);
         device.queue_is_shared = parked && cpu_reads && random.one_in(3);
+        let block = SMALL.block_bytes();
+        device.sparse = random.one_in(2).then(|| SparseProfile {
+            page_bytes: u64::from(SMALL.page_bytes),
+            buffer_bytes_max: if random.one_in(6) { 2 * block } else { 1 << 30 },
+            space_bytes: if random.one_in(3) { (2 + random.below(6)) * block } else { 1 << 30 },
+        });
     }
 
     /// Whether nobody can be parked: bytes are brought home before they are touched.
@@ -132,7 +138,7 @@ impl fmt::Display for Setting {
         let (host, device, config) = (&self.host, &self.device, &self.config);
         write!(
             f,
-            "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
+            "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
              {:?}, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
@@ -141,6 +147,7 @@ impl fmt::Display for Setting {
             device.import.is_some(),
             device.in_place_bytes_max,
             config.in_place_bytes,
+            device.sparse.map(|sparse| sparse.space_bytes),
             device.staging_slots,
             device.regions_max,
             device.inline_copy_bytes,

@@ -9,8 +9,8 @@ use vkhmm_core::uses::Uses;
 use vkhmm_port::conformance::{DeviceUnderTest, Foreign, run_device};
 use vkhmm_port::fake::{FakeBuffer, FakeDeviceOptions, FakeImport, FakeKernel, FakeSemaphore};
 use vkhmm_port::{
-    BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, HostMemory, RawBytes, Region, Role,
-    Source, Submission, Target,
+    Bind, BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, HostMemory, RawBytes, Region,
+    Role, Source, SparseProfile, Submission, Target,
 };
 use vkhmm_sim::{SimDevice, SimExec, device, run};
 
@@ -46,6 +46,12 @@ enum Mistake {
     FirstForeignOnly,
     GroupsBreakIt,
     TimeIsNonsense,
+    BindIgnored,
+    UnbindIgnored,
+    BindsItsNeighbour,
+    BindNotOrdered,
+    AddressChanges,
+    ReservesThoughItSaysNo,
 }
 
 struct Broken {
@@ -54,6 +60,7 @@ struct Broken {
     /// What it says it is.
     profile: DeviceProfile,
     grown: AtomicBool,
+    binds: AtomicU64,
 }
 
 impl Broken {
@@ -95,7 +102,20 @@ impl Broken {
                     if self.mistake == Mistake::FillInBytes { (word & 0xFF) * 0x0101_0101 } else { word };
                 Command::Fill { device_offset, bytes, word }
             }
-            Command::Bind { .. } => unreachable!("the profile has no sparse buffers"),
+            Command::Bind { binds } => {
+                self.binds.fetch_add(1, Ordering::Relaxed);
+                let kept = |bind: &Bind<Self>| match self.mistake {
+                    Mistake::BindIgnored => bind.frames.is_none(),
+                    Mistake::UnbindIgnored => bind.frames.is_some(),
+                    _ => true,
+                };
+                let bind = |Bind { buffer, offset, bytes, frames }| {
+                    let beside = self.mistake == Mistake::BindsItsNeighbour && bytes == SMALL.frame_bytes();
+                    let frames = frames.map(|first: FrameIndex| FrameIndex(first.0 ^ u32::from(beside)));
+                    Bind { buffer, offset, bytes, frames }
+                };
+                Command::Bind { binds: binds.into_iter().filter(kept).map(bind).collect() }
+            }
             Command::Barrier => Command::Barrier,
             Command::Dispatch { kernel, bindings, mut push, groups, elapsed_ns } => {
                 let from_zero = self.mistake == Mistake::KernelAtOffsetZero;
@@ -150,6 +170,7 @@ impl Device for Broken {
     }
 
     fn reserve(&self, bytes: u64) -> Result<FakeBuffer, DeviceError> {
+        assert!(self.profile.sparse.is_some() || self.mistake == Mistake::ReservesThoughItSaysNo);
         self.device.reserve(bytes)
     }
 
@@ -158,7 +179,11 @@ impl Device for Broken {
     }
 
     fn address(&self, buffer: &FakeBuffer) -> u64 {
-        if self.mistake == Mistake::SameAddress { 4096 } else { self.device.address(buffer) }
+        match self.mistake {
+            Mistake::SameAddress => 4096,
+            Mistake::AddressChanges => self.device.address(buffer) + 64 * self.binds.load(Ordering::Relaxed),
+            _ => self.device.address(buffer),
+        }
     }
 
     fn import(&self, bytes: RawBytes) -> Result<FakeImport, DeviceError> {
@@ -178,7 +203,9 @@ impl Device for Broken {
                 !matches!(c, Command::Dispatch { .. }) || seen == 1
             });
         }
-        let waits = if self.mistake == Mistake::WaitsIgnored { Uses::NONE } else { submission.waits };
+        let alone = self.mistake == Mistake::WaitsIgnored
+            || self.mistake == Mistake::BindNotOrdered && role == Role::Bind;
+        let waits = if alone { Uses::NONE } else { submission.waits };
         let mut foreign = submission.foreign;
         match self.mistake {
             Mistake::ForeignIgnored => foreign.clear(),
@@ -262,19 +289,22 @@ fn broken(exec: &SimExec, mistake: Mistake) -> Broken {
         kind,
         piece_frames_max: if mistake == Mistake::GrowsBeyondItsPieces { 128 } else { 64 },
         delay: Duration::from_micros(5),
+        sparse: Some(SparseProfile { page_bytes: 64, buffer_bytes_max: 1 << 20, space_bytes: 1 << 20 }),
         ..FakeDeviceOptions::default()
     };
     let says = match mistake {
         Mistake::ReadsThoughItSaysNo | Mistake::WritesThoughItSaysNo => {
             FakeDeviceOptions { kind: discrete, ..options.clone() }
         }
+        Mistake::ReservesThoughItSaysNo => FakeDeviceOptions { sparse: None, ..options.clone() },
         Mistake::ImportsThoughItSaysNo => FakeDeviceOptions { import: None, ..options.clone() },
         Mistake::GrowsBeyondItsPieces => FakeDeviceOptions { piece_frames_max: 64, ..options.clone() },
         Mistake::ProfileChanges => FakeDeviceOptions { regions_max: 3, ..options.clone() },
         _ => options.clone(),
     };
     let profile = device(exec, SMALL, says).profile().clone();
-    Broken { device: device(exec, SMALL, options), mistake, profile, grown: AtomicBool::new(false) }
+    let device = device(exec, SMALL, options);
+    Broken { device, mistake, profile, grown: AtomicBool::new(false), binds: AtomicU64::new(0) }
 }
 
 /// What the suite says about a device with this mistake, under one of a few schedules.
@@ -333,6 +363,12 @@ fn every_mistake_is_caught() {
         (Mistake::FirstForeignOnly, "a release waits for every value it names"),
         (Mistake::GroupsBreakIt, "a kernel runs in as many groups as named"),
         (Mistake::TimeIsNonsense, "a kernel's time is told once it is over"),
+        (Mistake::BindIgnored, "not resident"),
+        (Mistake::UnbindIgnored, "of a sparse buffer is bound"),
+        (Mistake::BindsItsNeighbour, "kernels use what is bound"),
+        (Mistake::BindNotOrdered, ""),
+        (Mistake::AddressChanges, "the address of a sparse buffer stays"),
+        (Mistake::ReservesThoughItSaysNo, "kernels use what is bound"),
     ];
     for (mistake, case) in mistakes {
         let said = verdict(mistake).unwrap_or_else(|| panic!("the suite lets {mistake:?} pass"));

@@ -8,7 +8,7 @@ use vkhmm_core::units::{ByteRange, Geometry};
 use vkhmm_sim::Random;
 use vkhmm_sim::model::table::Row;
 use vkhmm_sim::model::traces::{self, LIMIT_MIN, Scale};
-use vkhmm_sim::model::{Access, LinkModel, Optimum, Part, Step, Trace, Transfer, play, presets};
+use vkhmm_sim::model::{Access, LinkModel, Optimum, Part, Placement, Step, Trace, Transfer, play, presets};
 
 const FRAME: u64 = Geometry::PRODUCTION.frame_bytes();
 
@@ -16,16 +16,26 @@ fn scale(ratio: f64, hints: bool) -> Scale {
     Scale { limit: LIMIT_MIN, ratio, rounds: 2, hints }
 }
 
-fn measure(model: &LinkModel, trace: &str, ratio: f64, hints: bool, transfer: Transfer) -> Row {
+fn measure(
+    model: &LinkModel,
+    trace: &str,
+    ratio: f64,
+    hints: bool,
+    transfer: Transfer,
+    placement: Placement,
+) -> Row {
     let recipe = traces::find(trace).expect("a known trace");
-    Row::measure(model, recipe, &scale(ratio, hints), transfer).unwrap_or_else(|error| panic!("{error}"))
+    Row::measure(model, recipe, &scale(ratio, hints), transfer, placement)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn the_same_trace_takes_the_same_nanoseconds() {
     for (trace, hints) in [("random", false), ("ping-pong", true)] {
-        for transfer in [Transfer::Import, Transfer::Staging] {
-            let run = || measure(&presets::PCIE4X16_A5000, trace, 1.5, hints, transfer).outcome;
+        for (transfer, placement) in
+            [(Transfer::Import, Placement::Span), (Transfer::Staging, Placement::Sparse)]
+        {
+            let run = || measure(&presets::PCIE4X16_A5000, trace, 1.5, hints, transfer, placement).outcome;
             assert_eq!(run(), run(), "{trace} by {transfer:?}");
         }
     }
@@ -41,23 +51,37 @@ fn every_byte_is_accounted_for_and_nobody_beats_the_optimum() {
             let model = presets::ALL[(i + j) % presets::ALL.len()];
             let transfer = if (i + j) % 3 == 2 { Transfer::Staging } else { Transfer::Import };
             for hints in [false, true].into_iter().take(1 + usize::from(recipe.hints)) {
-                let row = measure(&model, recipe.name, ratio, hints, transfer);
-                let (stats, moved) = (row.outcome.stats, row.outcome.moved);
-                let what = format!("{} at {ratio}, hints {hints}, {transfer:?}, {}", recipe.name, model.name);
-                assert_eq!(moved.bytes_in, stats.in_bytes(), "{what}: in");
-                assert_eq!(moved.bytes_out, stats.out_bytes(), "{what}: out");
-                assert_eq!(moved.bytes_moved, stats.moved_bytes, "{what}: moved");
-                assert_eq!(moved.bytes_filled, stats.zeroed_bytes, "{what}: filled");
-                assert_eq!((moved.kernels, moved.submits), (stats.launches, stats.submits), "{what}");
-                let (staged, direct) = (stats.path_staging_bytes, stats.path_import_bytes);
-                let by_path = staged + direct + stats.path_cpu_bytes;
-                assert_eq!(by_path, stats.in_bytes() + stats.out_bytes(), "{what}: by path");
-                assert!(transfer == Transfer::Import || direct == 0, "{what}: staging imports nothing");
-                assert!(stats.in_bytes() >= row.optimum.fetched, "{what}: fetches less than the optimum");
-                assert!(stats.out_bytes() >= row.optimum.written_min, "{what}: writes less than the bound");
-                assert!(row.optimum.written >= row.optimum.written_min, "{what}: the bound is a bound");
-                assert!(row.outcome.ns >= row.least_ns, "{what}: faster than the least time");
-                assert!(row.outcome.ns >= moved.kernel_ns, "{what}: faster than its kernels");
+                for placement in [Placement::Span, Placement::Sparse] {
+                    let row = measure(&model, recipe.name, ratio, hints, transfer, placement);
+                    let (stats, moved) = (row.outcome.stats, row.outcome.moved);
+                    let what = format!(
+                        "{} at {ratio}, hints {hints}, {transfer:?}, {placement:?}, {}",
+                        recipe.name, model.name
+                    );
+                    assert_eq!(moved.bytes_in, stats.in_bytes(), "{what}: in");
+                    assert_eq!(moved.bytes_out, stats.out_bytes(), "{what}: out");
+                    assert_eq!(moved.bytes_moved, stats.moved_bytes, "{what}: moved");
+                    assert_eq!(moved.bytes_filled, stats.zeroed_bytes, "{what}: filled");
+                    assert_eq!((moved.kernels, moved.submits), (stats.launches, stats.submits), "{what}");
+                    let (staged, direct) = (stats.path_staging_bytes, stats.path_import_bytes);
+                    let by_path = staged + direct + stats.path_cpu_bytes;
+                    assert_eq!(by_path, stats.in_bytes() + stats.out_bytes(), "{what}: by path");
+                    assert!(transfer == Transfer::Import || direct == 0, "{what}: staging imports nothing");
+                    assert!(stats.in_bytes() >= row.optimum.fetched, "{what}: fetches less than the optimum");
+                    assert!(
+                        stats.out_bytes() >= row.optimum.written_min,
+                        "{what}: writes less than the bound"
+                    );
+                    assert!(row.optimum.written >= row.optimum.written_min, "{what}: the bound is a bound");
+                    assert!(row.outcome.ns >= row.least_ns, "{what}: faster than the least time");
+                    assert!(row.outcome.ns >= moved.kernel_ns, "{what}: faster than its kernels");
+                    assert_eq!(moved.bytes_bound, stats.bound_bytes + stats.unbound_bytes, "{what}: bound");
+                    let sparse = placement == Placement::Sparse;
+                    assert!(
+                        if sparse { stats.moved_bytes == 0 } else { stats.binds == 0 },
+                        "{what}: neither"
+                    );
+                }
             }
         }
     }
@@ -67,7 +91,7 @@ fn every_byte_is_accounted_for_and_nobody_beats_the_optimum() {
 #[test]
 fn what_fits_is_fetched_once() {
     for trace in ["gemm", "sweep", "stencil", "zipf", "layers", "stream"] {
-        let row = measure(&presets::PCIE5X16_H200, trace, 0.9, false, Transfer::Import);
+        let row = measure(&presets::PCIE5X16_H200, trace, 0.9, false, Transfer::Import, Placement::Span);
         assert_eq!(row.outcome.stats.in_bytes(), row.optimum.fetched, "{trace}");
         assert_eq!(row.outcome.stats.out_bytes(), row.optimum.written_min, "{trace}");
         assert_eq!(row.outcome.stats.moved_bytes, 0, "{trace}");
@@ -107,7 +131,9 @@ const GATES: [(&str, f64, u64, u64, u64); 24] = [
 fn no_policy_moves_more_than_before() {
     let mut worse = Vec::new();
     for (trace, ratio, fetched, written, inside) in GATES {
-        let stats = measure(&presets::PCIE5X16_H200, trace, ratio, false, Transfer::Import).outcome.stats;
+        let stats = measure(&presets::PCIE5X16_H200, trace, ratio, false, Transfer::Import, Placement::Span)
+            .outcome
+            .stats;
         let have = [stats.in_bytes(), stats.out_bytes(), stats.moved_bytes].map(|bytes| bytes / FRAME);
         let most = [fetched, written, inside];
         if have.iter().zip(most).any(|(have, most)| *have > most) {
@@ -124,16 +150,17 @@ fn no_policy_moves_more_than_before() {
 fn a_tebibyte_is_fetched_to_the_byte() {
     let sweep = traces::find("sweep").expect("a known trace");
     let scale = Scale { limit: 4 << 30, ratio: 4.0, rounds: 64, hints: false };
-    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, Transfer::Import).expect("it plays");
+    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, Transfer::Import, Placement::Span)
+        .expect("it plays");
     assert_eq!((row.outcome.stats.in_bytes(), row.outcome.moved.bytes_in), (1 << 40, 1 << 40));
     println!("a tebibyte in {:.2} modelled seconds", row.outcome.ns as f64 / 1e9);
 }
 
 #[test]
 fn a_slower_link_takes_longer_and_moves_the_same() {
-    let fast = measure(&presets::PCIE5X16_H200, "zipf", 4.0, false, Transfer::Import);
+    let fast = measure(&presets::PCIE5X16_H200, "zipf", 4.0, false, Transfer::Import, Placement::Span);
     let slow = LinkModel { h2d: 5e9, d2h: 5e9, ..presets::PCIE5X16_H200 };
-    let slow = measure(&slow, "zipf", 4.0, false, Transfer::Import);
+    let slow = measure(&slow, "zipf", 4.0, false, Transfer::Import, Placement::Span);
     assert_eq!(fast.outcome.stats.in_bytes(), slow.outcome.stats.in_bytes());
     assert!(slow.outcome.ns > 2 * fast.outcome.ns, "{} against {}", slow.outcome.ns, fast.outcome.ns);
 }
@@ -329,7 +356,7 @@ fn a_trace_that_cannot_be_played_is_refused_with_its_step() {
     let part = |start, end| Part { allocation: data, bytes: ByteRange { start, end } };
     trace.launch(1.0, &[(part(0, 4 * FRAME), Access::Read)]);
     let error = |trace: &Trace, limit| {
-        play(&presets::LAVAPIPE, &Arc::new(trace.clone()), limit, Transfer::Import)
+        play(&presets::LAVAPIPE, &Arc::new(trace.clone()), limit, Transfer::Import, Placement::Span)
             .expect_err("refused")
             .to_string()
     };

@@ -5,7 +5,7 @@
 use vkhmm_sim::scene;
 
 /// Seeds and what they found.
-const STORIES: [(&[u64], &str); 13] = [
+const STORIES: [(&[u64], &str); 14] = [
     (
         &[3, 4, 10],
         "a load of a page that an admitted launch was about to copy in was answered by publishing nothing (a hang), or a fresh \
@@ -60,6 +60,10 @@ const STORIES: [(&[u64], &str); 13] = [
     (
         &[201, 272, 530],
         "the simulator's own trouble outlived its phase: messages kept back for ever, a device that stalled without a pause",
+    ),
+    (
+        &[356],
+        "a launch's own sub-block lost its frame and got another in the same item: it was copied in before its bytes were home",
     ),
 ];
 

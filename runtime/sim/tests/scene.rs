@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vkhmm_sim::scene::{Met, play, play_long, play_many};
 
 /// What a set of a thousand seeds must have met at least once; the rarest of it comes several times.
-const WANTED: [&str; 64] = [
+const WANTED: [&str; 67] = [
     "error: device lost",
     "error: device refused",
     "error: guarded",
@@ -15,6 +15,7 @@ const WANTED: [&str; 64] = [
     "error: no pagemap",
     "error: out of host memory",
     "error: too large",
+    "event: bind",
     "event: bytes read by the CPU",
     "event: bytes through imports",
     "event: bytes through staging",
@@ -30,6 +31,7 @@ const WANTED: [&str; 64] = [
     "event: resident launch",
     "event: stray touch",
     "event: thrash",
+    "event: unbind",
     "event: zeros made on the device",
     "failed: buffer",
     "failed: grow",
@@ -41,6 +43,7 @@ const WANTED: [&str; 64] = [
     "failed: publish read-only",
     "failed: publish read-write",
     "failed: punch",
+    "failed: reserve",
     "failed: revoke",
     "failed: submit",
     "faults: Declared",

@@ -26,7 +26,7 @@ impl QueueLock for Counted {
 fn physical() -> (Instance, Physical) {
     let instance = Instance::new(false).expect("a Vulkan driver");
     let handle = instance.physical_devices().expect("a device")[0];
-    let physical = Physical::query(&instance.raw, handle, vk::API_VERSION_1_3);
+    let physical = Physical::query(&instance.raw, handle, vk::API_VERSION_1_3, vk::BufferUsageFlags::empty());
     (instance, physical)
 }
 
@@ -82,7 +82,7 @@ fn managed_buffers_are_shared_by_ours_and_the_applications_families() {
 #[test]
 fn what_is_required_is_an_error_and_the_rest_is_words() {
     let (_instance, physical) = physical();
-    let asked = Requirements::of(&physical, Level::Everything, false, true);
+    let asked = Requirements::of(&physical, Level::Everything, &Config::default());
     let all: Vec<&CStr> = asked.extensions.iter().map(|e| e.what).collect();
     let on = physical.features.wanted();
     assert_eq!(not_enabled(&asked, &all, &on).expect("all is on"), Vec::<String>::new());
@@ -94,7 +94,7 @@ fn what_is_required_is_an_error_and_the_rest_is_words() {
         }
         other => panic!("{other:?}"),
     }
-    let bare = Requirements::of(&physical, Level::Required, false, false);
+    let bare = Requirements::of(&physical, Level::Required, &Config::default());
     assert!(bare.extensions.iter().all(|e| e.need == Need::Required));
     assert_eq!((bare.feature_names.len(), bare.queues.len()), (3, 1));
     // SAFETY: the chain of `bare` is alive and valid.

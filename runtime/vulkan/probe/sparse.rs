@@ -10,7 +10,7 @@ use crate::queues::Queue;
 use crate::staging::Staging;
 use crate::visibility;
 use ash::vk;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use vkhmm_core::units::{FrameIndex, FrameRun};
 use vkhmm_port::{Bind, DeviceError, Direction};
 
@@ -78,12 +78,7 @@ impl Probe<'_> {
             frames: places[place].map(FrameIndex),
         };
         let batches = self.binder.prepare(self.arena, &[bind(0), bind(1)])?;
-        let mut state = self.binding.submitting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.binder.submit(self.binding, &mut state, &batches, &[], None)?;
-        let _door = self.binding.door.enter();
-        // SAFETY: vkQueueWaitIdle: the door of the queue is held.
-        unsafe { self.ctx.device.queue_wait_idle(self.binding.handle) }
-            .map_err(|e| self.ctx.failed(OPERATION, 0, e))
+        self.binder.run(self.binding, &batches)
     }
 
     /// Fills the two frames of `to` with the words `write` (zero: leaves them), and finds the words `expected` in `from`.

@@ -32,8 +32,8 @@ fn drivers() -> Vec<Vec<vk::QueueFamilyProperties>> {
 
 #[test]
 fn with_the_queues_asked_for_the_plan_is_the_one_that_asked() {
-    for families in drivers() {
-        let plan = Plan::new(&families, false, true);
+    for (families, sparse) in drivers().into_iter().flat_map(|f| [(f.clone(), false), (f, true)]) {
+        let plan = Plan::new(&families, false, sparse);
         let wanted = wanted_queues(&plan);
         assert_eq!(wanted.iter().filter(|w| w.need == Need::Required).count(), 1);
         assert!(wanted[0].need == Need::Required && wanted[0].roles.contains(&Role::Compute));
@@ -46,7 +46,7 @@ fn with_the_queues_asked_for_the_plan_is_the_one_that_asked() {
             .map(|family| OwnQueue { family, handle: vk::Queue::null(), lock: None })
             .collect();
         assert!(own.iter().all(|q| families[q.family as usize].queue_count > 0));
-        let again = Plan::new(&families_of(&families, &own), false, true);
+        let again = Plan::new(&families_of(&families, &own), false, sparse);
         assert_eq!((again.queues, again.roles), (plan.queues, plan.roles));
     }
 }

@@ -6,9 +6,42 @@ use common::Host;
 use std::sync::Mutex;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::Geometry;
-use vkhmm_port::conformance::{DEVICE_CASES, DeviceUnderTest, run_device};
+use vkhmm_port::conformance::{DEVICE_CASES, DeviceUnderTest, Foreign, run_device};
 use vkhmm_port::fake::FakeExec;
-use vkhmm_vulkan::{Config, KernelOptions, Switches, ValidationLog, VulkanDevice};
+use vkhmm_vulkan::{Config, KernelOptions, Switches, ValidationLog, VulkanDevice, vk};
+
+/// A timeline that goes with whoever may signal it, which is before the device, and after what waits for it.
+struct Timeline {
+    device: ash::Device,
+    semaphore: vk::Semaphore,
+}
+
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        // SAFETY: vkDestroySemaphore: every case waits for whatever names it.
+        unsafe { self.device.destroy_semaphore(self.semaphore, None) };
+    }
+}
+
+/// A timeline that this test signals from the host.
+fn foreign(device: &ash::Device) -> Foreign<VulkanDevice> {
+    let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+    let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+    // SAFETY: vkCreateSemaphore: timelineSemaphore is on; the device under test is alive.
+    let semaphore = unsafe { device.create_semaphore(&info, None) }.expect("a timeline");
+    let timeline = Timeline { device: device.clone(), semaphore };
+    let signal = move |value: u64| {
+        let info = vk::SemaphoreSignalInfo::default().semaphore(timeline.semaphore).value(value);
+        // SAFETY: vkSignalSemaphore: the suite signals values above all before, and nothing else does.
+        unsafe { timeline.device.signal_semaphore(&info) }.expect("signal");
+        // The layer of 1.3.239 thinks that a host's signal is pending until somebody waits for it.
+        let (semaphores, values) = ([timeline.semaphore], [value]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        // SAFETY: vkWaitSemaphores: the timeline is alive.
+        unsafe { timeline.device.wait_semaphores(&info, u64::MAX) }.expect("wait");
+    };
+    Foreign { semaphore, signal: Box::new(signal) }
+}
 
 /// Runs the suite; how many cases ran. No case may make the layer speak.
 fn run(memory_kind: Option<MemoryKind>, switches: &Switches) -> usize {
@@ -26,7 +59,15 @@ fn run(memory_kind: Option<MemoryKind>, switches: &Switches) -> usize {
             let host = Box::leak(Box::new(Host::new(bytes as usize)));
             host.alias()
         };
-        DeviceUnderTest { geometry: Geometry::PRODUCTION, device, xor, importable: Box::new(importable) }
+        let logical = device.logical().clone();
+        let semaphore = move || foreign(&logical);
+        DeviceUnderTest {
+            geometry: Geometry::PRODUCTION,
+            device,
+            xor,
+            importable: Box::new(importable),
+            semaphore: Box::new(semaphore),
+        }
     });
     for log in logs.into_inner().expect("no panic") {
         assert_eq!(log.messages(), Vec::<String>::new());

@@ -178,7 +178,7 @@ impl SpanPlacement {
         }
     }
 
-    /// The next span to give up.
+    /// The next span to give up; one that was cut up meanwhile gives nothing.
     pub(super) fn victim(&self, victims: &mut Victims) -> Option<SpanId> {
         let Victims { sources, queue } = victims;
         let queue = queue.get_or_insert_with(|| {
@@ -186,9 +186,7 @@ impl SpanPlacement {
             let price = |span: &Span| span.price(self.now) / u64::from(span.frames.count);
             movable.map(|span| Reverse((price(span), span.id))).collect()
         });
-        core::iter::from_fn(|| queue.pop())
-            .map(|Reverse((_, id))| id)
-            .find(|id| self.spans.get(id).is_some_and(Span::movable))
+        queue.pop().map(|Reverse((_, id))| id)
     }
 }
 

@@ -61,7 +61,6 @@ impl SpanPlacement {
     /// Enters a span; its frames are its own from now on.
     pub(super) fn insert(&mut self, span: Span) {
         self.owned += span.frames.count;
-        self.pinned += if span.pins > 0 { span.frames.count } else { 0 };
         if span.scattered {
             let scatter = self.scattered.entry(span.range).or_default();
             scatter.spans += 1;

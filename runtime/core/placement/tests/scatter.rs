@@ -44,6 +44,22 @@ fn binds_are_as_long_as_neighbouring_wants_and_free_runs_allow() {
 }
 
 #[test]
+fn neighbouring_wants_are_placed_as_one() {
+    let mut p = placement(&[8, 12]);
+    let plan = launch(&mut p, 1, &[scattered(0, 100, 8..12), scattered(0, 100, 0..8)]);
+    assert_eq!(plan.binds, [bind(0, 0..12, 8)], "not eight of them in the run of eight");
+}
+
+#[test]
+fn what_the_launch_moves_is_not_its_victim() {
+    let mut p = placement(&[16]);
+    launch(&mut p, 1, &[want(0, 100, 0..4)]);
+    launch(&mut p, 2, &[scattered(1, 8, 0..8)]);
+    let plan = p.admit(OpId(3), &[want(0, 100, 2..6), scattered(2, 8, 0..4)], 3).unwrap();
+    assert_eq!((plan.moves.len(), evicted(&plan)), (1, vec![(1, 0..4)]), "though range 0 is older");
+}
+
+#[test]
 fn no_bind_and_no_place_crosses_pieces() {
     let mut p = placement(&[8, 8]);
     let plan = launch(&mut p, 1, &[scattered(0, 16, 0..16)]);

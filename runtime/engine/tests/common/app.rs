@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Sender, channel};
 use vkhmm_core::units::Ticket;
 use vkhmm_engine::Acquired;
-use vkhmm_port::{BoundRange, Device};
 use vkhmm_port::fake::FakeSemaphore;
+use vkhmm_port::{BoundRange, Device};
 
 /// What one submission does with the bytes it acquired.
 pub type Work = Box<dyn FnOnce(&[RawBytes]) + Send>;

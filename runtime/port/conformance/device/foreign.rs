@@ -21,13 +21,16 @@ pub(super) fn waits_for_a_value<X: Exec, D: Device>(mut b: Bench<X, D>) {
 }
 
 pub(super) fn waits_for_all<X: Exec, D: Device>(mut b: Bench<X, D>) {
-    let [one, other] = [(b.semaphore)(), (b.semaphore)()];
-    let both = vec![(one.semaphore, 1), (other.semaphore, 7)];
-    let ticket = b.submit_after(Role::Release, &[], both, Vec::new());
-    (other.signal)(7);
-    assert!(!b.is_reached(ticket), "one of two is not enough");
-    (one.signal)(1);
-    b.finish(ticket);
+    // Whichever comes last.
+    for last in 0..2 {
+        let theirs = [(b.semaphore)(), (b.semaphore)()];
+        let both = theirs.iter().map(|foreign| (foreign.semaphore.clone(), 7)).collect();
+        let ticket = b.submit_after(Role::Release, &[], both, Vec::new());
+        (theirs[1 - last].signal)(7);
+        assert!(!b.is_reached(ticket), "one of two is not enough");
+        (theirs[last].signal)(7);
+        b.finish(ticket);
+    }
 }
 
 pub(super) fn among_our_own<X: Exec, D: Device>(mut b: Bench<X, D>) {

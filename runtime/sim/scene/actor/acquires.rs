@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vkhmm_core::units::ByteRange;
-use vkhmm_engine::{AccessKind, Acquired, Argument, BindTo, EngineError};
+use vkhmm_engine::{AccessKind, Acquired, Argument, BindTo, EngineError, PlacementKind};
 use vkhmm_port::fake::{FakeKernel, FakeSemaphore};
 use vkhmm_port::{BoundRange, Device, Exec, Signal};
 
@@ -143,9 +143,9 @@ impl Actor {
                     Ok(seen) => stage.device.wait(&seen, Duration::from_millis(1)),
                     Err(error) => Err(error),
                 };
-                // What the engine gave up it never submits.
+                // What the engine gave up it never submits; what it submitted before that is not to wait for ever.
                 if stage.is_lost() || reached.is_err() && stage.device.completed().is_err() {
-                    return;
+                    return theirs.signal(value);
                 }
             }
             (0..lag).for_each(|_| stage.exec.pass());
@@ -178,10 +178,11 @@ impl Stage {
     }
 }
 
-/// What a cancelled acquire leaves: zeros on pages whose old bytes every access to them gave up.
+/// What a cancelled acquire leaves: zeros on pages whose old bytes every access to them gave up, but in place.
 fn zero_what_was_given_up(arrays: &mut [Array], accesses: &[Access]) {
     let page_bytes = u64::from(SMALL.page_bytes);
-    for (i, array) in arrays.iter_mut().enumerate() {
+    let in_frames = |array: &&mut Array| array.range.placement().0 != PlacementKind::InPlace;
+    for (i, array) in arrays.iter_mut().enumerate().filter(|(_, array)| in_frames(array)) {
         for (page, whole) in Array::by_page(array.all()) {
             let on_it: Vec<&Access> = accesses
                 .iter()

@@ -17,12 +17,24 @@ pub struct Access<'a> {
     pub(crate) borrow: PhantomData<&'a mut ()>,
 }
 
-/// The arguments of a launch in order: accesses and values. Values are copied here before any lock is taken: they may lie in
-/// managed memory themselves.
+/// The arguments of a launch in order: accesses and values, for lists whose length only the running program knows. Values are
+/// copied here before any lock is taken: they may lie in managed memory themselves.
 #[derive(Default)]
 pub struct Collected<'a> {
     pub(crate) accesses: Vec<Access<'a>>,
     pub(crate) values: Vec<Vec<u8>>,
+}
+
+impl<'a> Collected<'a> {
+    /// Appends an access.
+    pub fn access(&mut self, access: Access<'a>) {
+        self.accesses.push(access);
+    }
+
+    /// Appends a value, as its bytes.
+    pub fn value(&mut self, bytes: &[u8]) {
+        self.values.push(bytes.to_vec());
+    }
 }
 
 /// Something a launch takes: an [`Access`] or a Pod value (a scalar, or one struct for the whole push-constant
@@ -45,11 +57,17 @@ impl<'a, T: Pod> Argument<'a> for T {
     }
 }
 
-/// A tuple of up to twelve [`Argument`]s.
+/// A tuple of up to twelve [`Argument`]s, or a [`Collected`] list of any length.
 pub trait Arguments<'a> {
     /// The list.
     #[doc(hidden)]
     fn collect_all(self) -> Collected<'a>;
+}
+
+impl<'a> Arguments<'a> for Collected<'a> {
+    fn collect_all(self) -> Self {
+        self
+    }
 }
 
 macro_rules! tuples {

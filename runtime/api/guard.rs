@@ -77,3 +77,12 @@ impl<T: Pod> DerefMut for HostGuardMut<'_, T> {
         unsafe { self.hold.part.slice_mut() }
     }
 }
+
+// SAFETY: a guard is a `&[T]`; what it holds belongs to no thread.
+unsafe impl<T: Pod + Sync> Send for HostGuard<'_, T> {}
+// SAFETY: a shared guard gives out `&[T]` only.
+unsafe impl<T: Pod + Sync> Sync for HostGuard<'_, T> {}
+// SAFETY: a guard is a `&mut [T]`; what it holds belongs to no thread.
+unsafe impl<T: Pod + Send> Send for HostGuardMut<'_, T> {}
+// SAFETY: a shared guard gives out `&[T]` only.
+unsafe impl<T: Pod + Sync> Sync for HostGuardMut<'_, T> {}

@@ -21,7 +21,7 @@ mod view;
 pub mod vulkan;
 mod windows;
 
-pub use access::{Access, Argument, Arguments};
+pub use access::{Access, Argument, Arguments, Collected};
 pub use acquire::{Accesses, Acquired, DevicePlace};
 pub use builder::{Builder, FaultEngine, PlacementChoice};
 pub use close::{CloseError, Closing};
@@ -38,6 +38,7 @@ pub use windows::Windows;
 pub use bytemuck::Pod;
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
 pub use vkhmm_engine::{AccessKind, PlacementKind, Residency, Stats, TraceCause, TraceEvent, Waits};
+pub use vkhmm_port::DeviceError;
 pub use vkhmm_port::host::Errno;
 pub use vkhmm_port::inject::{FaultTrouble, HostCall, HostFailure, HostSwitches};
 pub use vkhmm_vulkan::{Failure, SpecValue, Switches};

@@ -66,6 +66,34 @@ impl<T: Pod> Managed<T> {
         self.part.ptr.as_ptr()
     }
 
+    /// A host guard without a borrow, for the C ABI. Bounds are elements.
+    ///
+    /// # Errors
+    /// As [`Managed::host`].
+    ///
+    /// # Panics
+    /// As slices of std, if the bounds are out of range.
+    ///
+    /// # Safety
+    /// While the guard is used, this `Managed` lives, and nothing writes the elements.
+    pub unsafe fn raw_host(&self, bounds: impl RangeBounds<usize>) -> Result<HostGuard<'static, T>> {
+        HostGuard::new(self.part.part(bounds))
+    }
+
+    /// A host guard for writing without a borrow, for the C ABI. Bounds are elements.
+    ///
+    /// # Errors
+    /// As [`Managed::host_mut`].
+    ///
+    /// # Panics
+    /// As slices of std, if the bounds are out of range.
+    ///
+    /// # Safety
+    /// While the guard is used, this `Managed` lives, and nothing else uses the elements.
+    pub unsafe fn raw_host_mut(&self, bounds: impl RangeBounds<usize>) -> Result<HostGuardMut<'static, T>> {
+        HostGuardMut::new(self.part.part(bounds))
+    }
+
     shared_methods!();
     exclusive_methods!();
 }

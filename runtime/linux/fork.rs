@@ -15,7 +15,7 @@ const BYTES: usize = 4096;
 
 /// The token page. In the process that made it [`Owner::owned`] is true, in every child forked from that one it is false.
 #[derive(Debug)]
-pub(crate) struct Owner {
+pub struct Owner {
     page: NonNull<AtomicU32>,
 }
 
@@ -26,7 +26,10 @@ unsafe impl Sync for Owner {}
 
 impl Owner {
     /// Marks the calling process as owner.
-    pub(crate) fn new() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Of `mmap` or `madvise`.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: a new private mapping at a place the kernel chooses touches no existing memory.
         let page = unsafe {
             mmap_anonymous(
@@ -45,7 +48,7 @@ impl Owner {
     }
 
     /// Whether this process made the mark.
-    pub(crate) fn owned(&self) -> bool {
+    pub fn owned(&self) -> bool {
         self.word().load(Ordering::Relaxed) == TOKEN
     }
 

@@ -37,6 +37,7 @@ mod uffd;
 pub use config::{Config, EngineChoice};
 pub use exec::LinuxExec;
 pub use faults::LinuxFaults;
+pub use fork::Owner;
 pub use futex::{EventCount, Lock, LockGuard};
 pub use host::LinuxHost;
 pub use probe::{OpenError, Opened, open};

@@ -441,7 +441,7 @@ fn an_end_comes_after_every_grant_that_its_application_may_wait_for() {
         let early = w.acquired(&[(&x, 0..x.bytes(), Write)]);
         until("its copies are over", || w.engine.leftovers().flights == 0);
         // Three copies by one slot: the grant is promised, and far from kept.
-        w.device.stall(Duration::from_millis(20));
+        w.device.stall(Duration::from_millis(200));
         let late = w.acquired(&[(&y, 0..y.bytes(), Write)]);
         assert!(w.engine.leftovers().unsent > 0, "the device is stalled");
         // Their queue is in order, too: what was acquired last comes first there.

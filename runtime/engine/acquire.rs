@@ -157,6 +157,8 @@ impl<P: Ports> Engine<P> {
                 Counters::add(&self.counters.acquires, 1);
                 let (engine, main) = (Arc::clone(self), ops.main);
                 let wait = self.promised(main.id);
+                // The application's work must not stand before the grant that it waits for, where both share a queue.
+                self.see_submitted();
                 Ok(Acquired { engine, main, parts, wants, foreign, wait, over: false })
             }
             Err(error) => {

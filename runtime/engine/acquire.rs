@@ -160,8 +160,6 @@ impl<P: Ports> Engine<P> {
                 self.see_submitted();
                 let (engine, main) = (Arc::clone(self), ops.main);
                 let wait = self.promised(main.id);
-                // The application's work must not stand before the grant that it waits for, where both share a queue.
-                self.see_submitted();
                 Ok(Acquired { engine, main, parts, wants, foreign, wait, over: false })
             }
             Err(error) => {

@@ -100,9 +100,6 @@ impl<P: Ports> Acquired<P> {
             let mut arena = engine.arena.lock();
             self.wants.iter().for_each(|want| arena.placement.unpin(want.range, want.subs.clone()));
         }
-        if main.land_piece() {
-            engine.finish(main);
-        }
         // Whoever met the pins asks again.
         engine.progress.notify();
     }

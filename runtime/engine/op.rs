@@ -145,8 +145,8 @@ impl<P: Ports> Op<P> {
         self.inner.try_lock().map(|inner| inner.uses)
     }
 
-    /// Before anybody else knows the operation: an application is to have what it holds, until [`Op::close`] and one more
-    /// [`Op::land_piece`].
+    /// Before anybody else knows the operation: an application is to have what it holds. One piece more, which lands with the ticket
+    /// of [`Op::end_with`], however late after [`Op::close`] that is known.
     pub(crate) fn open(&self) {
         self.open.store(true, Ordering::Release);
         self.pending.fetch_add(1, Ordering::AcqRel);
@@ -179,6 +179,11 @@ impl<P: Ports> Op<P> {
     /// One more piece of work is in a queue.
     pub(crate) fn add_piece(&self, ticket: Ticket) {
         self.pending.fetch_add(1, Ordering::AcqRel);
+        self.inner.lock().uses.add(ticket);
+    }
+
+    /// What ends an operation that was opened is in a queue.
+    pub(crate) fn end_with(&self, ticket: Ticket) {
         self.inner.lock().uses.add(ticket);
     }
 

@@ -101,25 +101,27 @@ impl<P: Ports> Engine<P> {
     }
 
     fn submit_end(&self, submit: &mut Submit<P>, main: &Arc<Op<P>>, grant: Ticket, end: End<P>) {
-        match end {
+        let mut waits = Uses::NONE;
+        let (role, foreign, commands) = match end {
             End::Released(semaphore, value) => {
-                let signals = self.take_ticket(submit, Role::Release);
-                let mut waits = Uses::NONE;
                 // Also of an application that never looked at the grant.
                 waits.add(grant);
-                self.fly(Flight::of(signals, main));
-                let foreign = Vec::from([(semaphore, value)]);
-                self.hand_over(Role::Release, Submission { waits, foreign, commands: Vec::new(), signals });
+                (Role::Release, Vec::from([(semaphore, value)]), Vec::new())
             }
             End::Cancelled(zeros) => {
-                let mut waits = main.uses();
+                waits.merge(&main.uses());
                 waits.merge(&main.waited());
                 let fill =
                     |(device_offset, bytes): (u64, u64)| Command::Fill { device_offset, bytes, word: 0 };
-                let commands = zeros.into_iter().map(fill).collect();
                 Counters::add(&self.counters.acquires_cancelled, 1);
-                self.submit_locked(submit, Role::CopyIn, waits, commands, |t| Flight::of(t, main));
+                (Role::CopyIn, Vec::new(), zeros.into_iter().map(fill).collect())
             }
-        }
+        };
+        let timeline = self.device.profile().timeline(role);
+        self.flush_behind(submit, timeline, &waits);
+        let signals = self.take_ticket(submit, role);
+        main.end_with(signals);
+        self.flights.lock().lanes[usize::from(timeline.0)].push_back(Flight::of(signals, main));
+        self.hand_over(role, Submission { waits: without(waits, timeline), foreign, commands, signals });
     }
 }

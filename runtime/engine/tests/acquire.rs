@@ -426,3 +426,34 @@ fn empty_arguments_and_those_outside_are_what_they_are_for_launches() {
     assert!(matches!(w.acquire(&[(&x, 0..4, Read)]), Err(EngineError::UnknownRange { argument: 0 })));
     w.rest();
 }
+
+/// On a device with one queue for all, what waits for an application's work holds up everything behind it: also a grant that the
+/// application promised that work to wait for.
+#[test]
+fn an_end_comes_after_every_grant_that_its_application_may_wait_for() {
+    within(20, || {
+        let one_queue = Setup { timelines: 1, one_queue: true, import: false, slots: 1, ..Setup::default() };
+        let w = World::new(one_queue);
+        let (x, y) = (w.alloc(w.block()), w.alloc(3 * w.block()));
+        w.store(&x, 0, &[1; 128]);
+        w.store(&y, 0, &vec![2; y.bytes() as usize]);
+        let mut app = w.app();
+        let early = w.acquired(&[(&x, 0..x.bytes(), Write)]);
+        until("its copies are over", || w.engine.leftovers().flights == 0);
+        // Three copies by one slot: the grant is promised, and far from kept.
+        w.device.stall(Duration::from_millis(200));
+        let late = w.acquired(&[(&y, 0..y.bytes(), Write)]);
+        assert!(w.engine.leftovers().unsent > 0, "the device is stalled");
+        // Their queue is in order, too: what was acquired last comes first there.
+        let last = app.submit(&late, add_all(1));
+        let first = app.submit(&early, |parts| parts[0].fill(7));
+        early.release(app.semaphore.clone(), first);
+        assert_eq!(w.load(&x, 0..1), [7], "its holds do not end before it does");
+        w.launch(&add(1), &[(&x, 0..x.bytes(), Write)]);
+        late.release(app.semaphore.clone(), last);
+        w.launch(&add(1), &[(&y, 0..y.bytes(), Write)]);
+        assert_eq!(w.load_all(&x), vec![8; x.bytes() as usize]);
+        assert_eq!(w.load_all(&y), vec![4; y.bytes() as usize]);
+        w.rest();
+    });
+}

@@ -157,6 +157,26 @@ fn freed_ranges_in_use_go_later() {
     });
 }
 
+/// What is Host again is unbound without a hold: the unbind alone names the buffer.
+#[test]
+fn a_buffer_goes_after_the_unbind_that_names_it() {
+    within(30, || {
+        let w = World::new(sparse());
+        let x = w.alloc(2 * w.block());
+        w.launch(&set(3), &[(&x, 0..x.bytes(), Overwrite)]);
+        w.rest();
+        w.store(&x, 0, &vec![4; x.bytes() as usize]);
+        w.rest();
+        assert!(w.device.frames_bound() > 0, "its pages are Host, its frames are not given up");
+        w.device.stall(Duration::from_millis(300));
+        w.engine.trim(u64::MAX).unwrap();
+        w.engine.free(&x);
+        assert!(w.engine.stats().sparse_bytes > 0 && w.device.frames_bound() > 0, "the device is stalled");
+        until("the buffer is gone", || w.engine.stats().sparse_bytes == 0);
+        assert_eq!(w.device.frames_bound(), 0);
+    });
+}
+
 /// Sub-blocks between two arguments get frames, too; nobody holds them, so whoever uses them first has only the claim to wait for.
 #[test]
 fn whoever_uses_a_neighbour_first_waits_for_its_bind() {
@@ -175,6 +195,27 @@ fn whoever_uses_a_neighbour_first_waits_for_its_bind() {
         w.rest();
         assert_eq!(w.engine.stats().bound_bytes, w.block() + 3 * w.frame());
         assert_eq!(w.load(&x, 4 * w.frame() - 1..4 * w.frame() + 1), [5, 0]);
+    });
+}
+
+/// Copies that ride in the compute queue are over while the bind beside them waits for its turn: nothing is resident before both are.
+#[test]
+fn what_was_prefetched_is_resident_once_it_is_bound() {
+    within(30, || {
+        let w = World::new(Setup { timelines: 1, delay: Duration::from_millis(10), ..sparse() });
+        let others = [0; 6].map(|_| w.alloc(w.frame()));
+        let x = w.alloc(w.block());
+        w.store(&x, 0, &[4; 128]);
+        // Binds take their time, one after the other; their copies go together.
+        for range in others.iter().chain([&x]) {
+            w.engine.prefetch_to_device(range, (0..range.bytes()).into()).unwrap();
+        }
+        w.engine.flush();
+        w.launch(&look(), &[(&x, 0..x.bytes(), Read)]);
+        w.rest();
+        w.launch(&look(), &[(&x, 0..x.bytes(), Read)]);
+        w.rest();
+        assert_eq!(w.engine.stats().launches_resident, 1);
     });
 }
 

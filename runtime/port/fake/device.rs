@@ -64,6 +64,8 @@ pub(super) struct State {
     address_next: u64,
     /// Work not yet begun, by timeline.
     pub(super) queues: Vec<VecDeque<Job>>,
+    /// Where they share one queue: whose turn it is, one entry per submission not yet begun.
+    pub(super) line: VecDeque<Timeline>,
     pub(super) submitted: Uses,
     pub(super) completed: Uses,
     pub(super) lost: bool,
@@ -138,6 +140,7 @@ impl<X: Exec> FakeDevice<X> {
             pieces: BTreeMap::new(),
             address_next: 0x10_0000_0000,
             queues: (0..profile.timeline_count).map(|_| VecDeque::new()).collect(),
+            line: VecDeque::new(),
             submitted: Uses::NONE,
             completed: Uses::NONE,
             lost: false,
@@ -409,6 +412,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             let keeps = Box::new((pieces, submission.commands));
             let foreign = submission.foreign;
             state.queues[usize::from(timeline.0)].push_back(Job { waits, foreign, signals, steps, keeps });
+            state.line.extend(shared.options.one_queue.then_some(timeline));
             Ok(())
         });
         shared.changed.notify();

@@ -26,6 +26,8 @@ pub struct FakeDeviceOptions {
     pub staging_slots: u32,
     /// As if its queues were the application's too.
     pub queue_is_shared: bool,
+    /// Its timelines share one queue: nothing begins before everything that was submitted earlier has.
+    pub one_queue: bool,
     /// Frames that `grow` gives in all; more is `OutOfDeviceMemory`.
     pub frames_max: u32,
     /// Longest single arena piece in frames.
@@ -53,6 +55,7 @@ impl Default for FakeDeviceOptions {
             in_place_bytes_max: None,
             staging_slots: 4,
             queue_is_shared: false,
+            one_queue: false,
             frames_max: u32::MAX,
             piece_frames_max: u32::MAX,
             regions_max: 256,

@@ -66,11 +66,15 @@ fn next<X: Exec>(shared: &Shared<X>, timeline: Timeline) -> Option<Job> {
         let epoch = shared.changed.epoch();
         {
             let mut state = locked(&shared.state);
-            let State { queues, completed, lost, closed, .. } = &mut *state;
+            let State { queues, line, completed, lost, closed, .. } = &mut *state;
             let queue = &mut queues[usize::from(timeline.0)];
+            let is_next = line.front().is_none_or(|next| *next == timeline);
             match queue.front() {
                 _ if *lost => return None,
-                Some(job) if job.may_begin(completed) => return queue.pop_front(),
+                Some(job) if is_next && job.may_begin(completed) => {
+                    line.pop_front();
+                    return queue.pop_front();
+                }
                 None if *closed => return None,
                 Some(_) | None => {}
             }

@@ -118,7 +118,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "touch submits on a queue that is the application's too",
         law: "nothing that answers touches submits there",
         proof: Proof::Any("the application's lock is not in the simulated world"),
-        seeds: 1000,
+        seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/fence.rs",
             find: "if self.queue_is_shared {",

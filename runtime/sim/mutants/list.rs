@@ -1,6 +1,7 @@
 //! The mutations: laws of the engine, each broken on purpose in a copy of the sources. `tests/engine_mutants` builds the copy and
 //! says who notices.
 
+mod acquires;
 mod binds;
 mod frames;
 mod in_place;
@@ -42,8 +43,16 @@ pub(crate) struct Mutant {
 
 /// Every mutation, by topic.
 pub(crate) fn all() -> Vec<&'static Mutant> {
-    [order::MUTANTS, pages::MUTANTS, queues::MUTANTS, frames::MUTANTS, in_place::MUTANTS, binds::MUTANTS]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        order::MUTANTS,
+        pages::MUTANTS,
+        queues::MUTANTS,
+        frames::MUTANTS,
+        in_place::MUTANTS,
+        binds::MUTANTS,
+        acquires::MUTANTS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

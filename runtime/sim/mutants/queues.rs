@@ -42,7 +42,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "resident launch leaves no ticket at the gate",
         law: "a copy home waits for the last writer",
         proof: Proof::Application,
-        seeds: 1000,
+        seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/launch.rs",
             find: "if let Some(ticket) = ticket {",
@@ -159,7 +159,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "copy home does not wait for the kernel",
         law: "revoke, wait for the last writer, copy home",
         proof: Proof::Application,
-        seeds: 1000,
+        seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/home.rs",
             find: "} else if !self.queue_is_shared {",

@@ -379,11 +379,14 @@ fn the_command_prints_rows_and_refuses_with_reasons() {
     let json = command(&[&play[..], &["--json"]].concat());
     let text = String::from_utf8_lossy(&json.stdout);
     assert!(text.starts_with("{\"bench\":\"model\",\"class\":\"M\",\"model\":\"slow-link\""), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
+    assert_eq!(text.lines().count(), 2, "a row for each placement: {text}");
+    let sparse = command(&[&play[..], &["--json", "--placement", "sparse"]].concat());
+    assert_eq!(text.lines().nth(1), Some(String::from_utf8_lossy(&sparse.stdout).trim_end()));
     for (words, say) in [
         (&[][..], "--model is missing: one of lavapipe"),
         (&["--model", "abacus"], "no machine is called \"abacus\""),
         (&["--model", "slow-link", "--trace", "poem"], "no trace is called \"poem\""),
+        (&["--model", "slow-link", "--placement", "heap"], "no placement is called \"heap\""),
         (&["--model", "slow-link", "--limit", "1MiB"], "at least 64 MiB"),
         (&["--model", "slow-link", "--ratio", "-1"], "is no ratio"),
         (&["--model"], "--model needs a value"),

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vkhmm_sim::scene::{Met, play, play_long, play_many};
 
 /// What a set of a thousand seeds must have met at least once; the rarest of it comes several times.
-const WANTED: [&str; 67] = [
+const WANTED: [&str; 72] = [
+    "error: acquired",
+    "error: busy",
     "error: device lost",
     "error: device refused",
     "error: guarded",
@@ -15,6 +17,8 @@ const WANTED: [&str; 67] = [
     "error: no pagemap",
     "error: out of host memory",
     "error: too large",
+    "event: acquire",
+    "event: acquire cancelled",
     "event: bind",
     "event: bytes read by the CPU",
     "event: bytes through imports",
@@ -56,6 +60,7 @@ const WANTED: [&str; 67] = [
     "queues: 1",
     "queues: 3",
     "queues: the application's too",
+    "step: acquire",
     "step: bring home",
     "step: free and allocate",
     "step: guard",

@@ -50,6 +50,8 @@ pub struct Setup {
     /// Kernels can work in place: on unified memory, and on ranges of at most so many bytes.
     pub in_place: Option<u64>,
     pub queue_is_shared: bool,
+    /// All timelines share one queue.
+    pub one_queue: bool,
     /// There are sparse buffers, of so many bytes in all.
     pub sparse: Option<u64>,
     pub slots: u32,
@@ -77,6 +79,7 @@ impl Default for Setup {
             import_limit: u64::MAX,
             in_place: None,
             queue_is_shared: false,
+            one_queue: false,
             sparse: None,
             slots: 4,
             limit_frames: 64,
@@ -213,6 +216,7 @@ impl<H: HostMemory> World<H> {
                 import: setup.import.then(|| imports.clone()),
                 in_place_bytes_max: setup.in_place.map(|_| 1 << 40),
                 queue_is_shared: setup.queue_is_shared,
+                one_queue: setup.one_queue,
                 watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
                 sparse: setup.sparse.map(|space_bytes| SparseProfile {
                     page_bytes: setup.geometry.frame_bytes(),

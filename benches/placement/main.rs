@@ -100,7 +100,7 @@ fn binds(rig: &mut Rig) -> Result<()> {
         let time = |i: usize| median(times.iter().map(|t| microseconds(t[i])));
         println!(
             "{count:>4} x {:>4} KiB        {:>9.1} us {:>9.2} us     {:>11.1} us {:>10.1} us {:>10.1} us",
-            frames * FRAME >> 10,
+            (frames * FRAME) >> 10,
             time(0)?,
             time(0)? / (count * frames) as f64,
             time(1)?,
@@ -130,7 +130,7 @@ fn kernels(rig: &mut Rig, words: u64) -> Result<()> {
     println!();
     println!(
         "kernel on {} MiB       frames in one run     permuted frames    ratio (median, least, most)",
-        words * 4 >> 20
+        (words * 4) >> 20
     );
     let stream: fn(u32, u32) -> u32 = |i, _| i;
     let gather: fn(u32, u32) -> u32 = |i, n| rig::gathered(i, SEED) % n;

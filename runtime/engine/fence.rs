@@ -12,7 +12,7 @@ use crate::{Engine, Ports};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vkhmm_core::uses::Uses;
-use vkhmm_port::{Mutex, Signal};
+use vkhmm_port::{Device, Mutex, Signal};
 
 /// Copies home that wait for their last writers.
 pub(crate) struct Fences<P: Ports> {
@@ -62,7 +62,8 @@ impl<P: Ports> Engine<P> {
     /// Waits until all that was admitted so far has reached a queue: on a queue that is the application's too, whoever asked for work
     /// returns no earlier. A touch by the holder of that queue's lock, which waits for the work, would wait for itself otherwise.
     pub(crate) fn see_submitted(&self) {
-        while self.queue_is_shared && !self.lost.load(Ordering::Acquire) {
+        // Also where touches need no queue (`declared`): the application's own work, which waits for a grant, must not get in before it.
+        while self.device.profile().queue_is_shared && !self.lost.load(Ordering::Acquire) {
             let seen = self.progress.epoch();
             let mut submit = self.submit.lock();
             if submit.has_no_queue() {

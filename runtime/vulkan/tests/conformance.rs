@@ -34,11 +34,6 @@ fn foreign(device: &ash::Device) -> Foreign<VulkanDevice> {
         let info = vk::SemaphoreSignalInfo::default().semaphore(timeline.semaphore).value(value);
         // SAFETY: vkSignalSemaphore: the suite signals values above all before, and nothing else does.
         unsafe { timeline.device.signal_semaphore(&info) }.expect("signal");
-        // The layer of 1.3.239 thinks that a host's signal is pending until somebody waits for it.
-        let (semaphores, values) = ([timeline.semaphore], [value]);
-        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        // SAFETY: vkWaitSemaphores: the timeline is alive.
-        unsafe { timeline.device.wait_semaphores(&info, u64::MAX) }.expect("wait");
     };
     Foreign { semaphore, signal: Box::new(signal) }
 }

@@ -10,9 +10,10 @@ pub(super) fn waits_for_a_value<X: Exec, D: Device>(mut b: Bench<X, D>) {
     assert!(!b.is_reached(first), "it stands at zero");
     (theirs.signal)(1);
     assert!(!b.is_reached(first), "it stands at one");
-    (theirs.signal)(3);
+    // No more than is waited for: the validation layer of 1.3.239 takes a host's signal above that for pending.
+    (theirs.signal)(2);
     b.finish(first);
-    assert!(!b.is_reached(second), "it stands at three");
+    assert!(!b.is_reached(second), "it stands at two");
     (theirs.signal)(5);
     b.finish(second);
     // Reached before it is asked for.

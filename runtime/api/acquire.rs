@@ -168,7 +168,7 @@ impl Runtime {
         let engine = &self.inner.engine;
         let acquired = engine.acquire(arguments, label.into())?;
         let place = |part: &vkhmm_engine::AcquiredPart<Real>| DevicePlace {
-            buffer: part.buffer.as_ref().map_or_else(vk::Buffer::null, |buffer| buffer.raw()),
+            buffer: part.buffer.as_ref().map_or_else(vk::Buffer::null, |buffer| buffer.handle()),
             offset: part.offset,
             size: part.bytes,
             address: part.address,
@@ -176,7 +176,7 @@ impl Runtime {
         };
         let places = acquired.parts().iter().map(place).collect();
         let ticket = acquired.wait();
-        let wait = (engine.device().semaphore(ticket.timeline), ticket.value);
+        let wait = (engine.device().timeline_semaphore(ticket.timeline), ticket.value);
         Ok(Acquired { acquired, places, wait, borrow: PhantomData })
     }
 

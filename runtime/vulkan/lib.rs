@@ -61,7 +61,6 @@ pub mod reflect;
 mod report;
 mod requirements;
 mod shadow;
-mod share;
 mod staging;
 mod validation;
 mod visibility;

@@ -35,6 +35,11 @@ impl Door {
         Self { ours: Mutex::default(), shared }
     }
 
+    /// Whether an application uses the queue, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Waits for one's turn.
     pub(crate) fn enter(&self) -> Inside<'_> {
         debug_assert!(

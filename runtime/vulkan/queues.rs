@@ -334,6 +334,12 @@ impl Queue {
         }
         // A failure is loss: likewise.
         let _ = self.ctx.reach("wait for a queue", self.semaphore, self.signalled.load(Ordering::Acquire));
+        if !self.door.is_shared() && !self.ctx.is_gone() {
+            // A software driver's own thread may still be on its way out of the signal that was seen, in what is destroyed next.
+            let _door = self.door.enter();
+            // SAFETY: vkQueueWaitIdle: the door of the queue is held, and nobody else uses it.
+            let _ = unsafe { self.ctx.device.queue_wait_idle(self.handle) };
+        }
     }
 }
 

@@ -551,7 +551,7 @@ fn older_kernels() {
 fn reports() {
     let _dog = watchdog("reports", 60);
     let trace = Scratch::new("trace");
-    let rt = open(checked().record_launches(&trace.0).device_memory_limit(16 << 20));
+    let rt = open(checked().record_launches(&trace.0).device_memory_limit(16 << 20).in_place_bytes(0));
     let add_one = kernel(&rt, spv::ADD_ONE);
     let mut x = rt.alloc_named::<u32>(3 * WORDS, "x").expect("alloc");
     rt.launch(&add_one, Grid::linear(3 * WORDS), (x.write(),)).expect("launch");

@@ -26,7 +26,11 @@ impl<P: Ports> Engine<P> {
 
     /// Settles the loss: locations, holds, parked touches, operations. On the completion thread alone.
     pub(crate) fn settle_loss(&self) {
+        // First of all: a touch of what is lost may end the process as soon as it is known to be.
         let cause = self.loss_cause();
+        self.exec.report(format_args!(
+            "the device was lost ({cause}); bytes that only it had are lost, all others are on the host"
+        ));
         // Queued items never run; their operations end below.
         let turn = self.take_turn();
         let unsent = self.submit.lock().take_all();
@@ -67,9 +71,9 @@ impl<P: Ports> Engine<P> {
         drop(homes);
         let fences = core::mem::take(&mut self.fences.lock().waiting);
         drop(fences);
-        self.exec.report(format_args!(
-            "the device was lost ({cause}); {lost_bytes} bytes that only it had are lost, all others are on the host"
-        ));
+        if lost_bytes > 0 {
+            self.exec.report(format_args!("{lost_bytes} bytes were lost with the device"));
+        }
         self.progress.notify();
     }
 

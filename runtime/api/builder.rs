@@ -1,10 +1,9 @@
 //! How a runtime is made: the builder, and the environment variables that fill what a program leaves open.
 
 use crate::error::Error;
-use crate::ports::Engine;
+use crate::ports::{Engine, check_queues};
 use crate::record::Recorder;
 use crate::runtime::{Inner, Runtime};
-use crate::vulkan::check_queues;
 use crate::{Doctor, Result};
 use std::path::PathBuf;
 use std::sync::Arc;

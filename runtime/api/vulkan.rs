@@ -17,12 +17,9 @@ pub use vkhmm_vulkan::{
     load_instance, vk,
 };
 
+use crate::Result;
 use crate::builder::Builder;
-use crate::error::Error;
 use crate::runtime::Runtime;
-use crate::{MemoryKind, Result};
-use vkhmm_port::{Device, FaultMode, HostProfile};
-use vkhmm_vulkan::VulkanDevice;
 
 impl Runtime {
     /// A runtime over a device that the application made and keeps; the defaults of [`Runtime::builder`] for the rest.
@@ -54,14 +51,4 @@ impl Builder {
     pub unsafe fn from_vulkan(self, parts: Parts) -> Result<Runtime> {
         self.open(Some(parts))
     }
-}
-
-/// Whether touches can be answered without a queue, where the only queue is the application's too.
-pub(crate) fn check_queues(device: &VulkanDevice, host: &HostProfile) -> Result<()> {
-    let profile = device.profile();
-    let by_cpu = matches!(profile.memory.kind, MemoryKind::DeviceCoherent | MemoryKind::UnifiedMemory);
-    if !profile.queue_is_shared || by_cpu || host.faults == FaultMode::Declared {
-        return Ok(());
-    }
-    Err(Error::SharedQueue { kind: profile.memory.kind })
 }

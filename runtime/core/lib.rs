@@ -38,6 +38,7 @@ pub mod check;
 pub mod mask;
 pub mod pagemap;
 pub mod placement;
+pub mod policy;
 pub mod stream;
 pub mod units;
 pub mod uses;

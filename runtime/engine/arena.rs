@@ -13,6 +13,7 @@ use vkhmm_core::pagemap::{OwnerId, Pagemap, PagemapId, PagemapRegistry, PagemapR
 use vkhmm_core::placement::{
     AdmitError, EvictGoal, Eviction, Placed, Placement, Plan, SpanId, SpanPlacement, Want,
 };
+use vkhmm_core::policy::Policy;
 use vkhmm_core::units::{DeviceIndex, FrameIndex, FrameRun, Geometry, OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, Mutex, Signal};
@@ -55,9 +56,9 @@ pub(crate) enum NoFrames {
 }
 
 impl<P: Ports> Arena<P> {
-    pub(crate) fn new(geometry: Geometry, limit_bytes: u64) -> Self {
+    pub(crate) fn new(geometry: Geometry, limit_bytes: u64, policy: Arc<dyn Policy>) -> Self {
         let frames = u32::try_from(limit_bytes / geometry.frame_bytes()).unwrap_or(u32::MAX);
-        let placement = SpanPlacement::new(frames, geometry.subs_per_block());
+        let placement = SpanPlacement::new(frames, geometry.subs_per_block(), policy);
         Self {
             geometry,
             limit_bytes,

@@ -13,6 +13,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 use vkhmm_core::block::{Block, Cause, FaultAnswer};
 use vkhmm_core::mask::PageMask;
+use vkhmm_core::policy::Touch;
 use vkhmm_core::units::{PageIndex, PageRun};
 use vkhmm_port::{Access, Exec, Fault, FaultSource, HostError, HostMemory, Mutex};
 
@@ -55,15 +56,21 @@ impl<P: Ports> Engine<P> {
         match owner {
             Some(range) if !range.is_dead() => {
                 let index = g.block_of(fault.page).0 - range.first.0;
-                let extent = range.stream.lock().extent(fault.page, g);
                 let mut block = range.blocks[index as usize].lock();
                 if range.is_dead() {
                     // Freed between the two looks: it is reclaimed only after this lock was free once (I8).
                     drop(block);
                     return self.answer_stray(fault.page);
                 }
-                let parked =
-                    self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);
+                let touch = Touch {
+                    page: fault.page,
+                    write: fault.write,
+                    mapped: block.mapped(),
+                    away: block.dirty(),
+                };
+                let fetch = self.config.policy.fetch(&mut range.stream.lock(), &touch, g);
+                let page = g.page_in_block(fault.page);
+                let parked = self.answer(&range, index, &mut block, page, fault.write, fetch.pages);
                 if parked {
                     // Under the block's lock, so that the answer comes later.
                     let since = &range.parked_since;

@@ -57,6 +57,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use report::Place;
 use stats::Counters;
+use vkhmm_core::policy::{Adaptive, Policy};
 use vkhmm_core::units::{Geometry, OpId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, FaultMode, FaultSource, HostMemory, Mutex, Rank, Signal};
@@ -86,6 +87,8 @@ pub struct Config {
     pub sparse: bool,
     /// Ranges of at most this many bytes are used in place on every kind of device, where it can.
     pub in_place_bytes: u64,
+    /// What to fetch beyond what was asked, and whom to evict.
+    pub policy: Arc<dyn Policy>,
     /// Launches revoke also what would have stayed shared, so that a missing guard fails on the first run.
     pub strict_io: bool,
     /// Launches per batch before it is submitted.
@@ -107,6 +110,7 @@ impl Default for Config {
             import_bytes_min: 2 << 20,
             sparse: true,
             in_place_bytes: 64 << 10,
+            policy: Arc::new(Adaptive),
             strict_io: cfg!(debug_assertions),
             batch_launches_max: 64,
             batch_age: Duration::from_micros(200),
@@ -194,7 +198,7 @@ impl<P: Ports> Engine<P> {
         let duplicates = !faults_parked || (profile.publish_read_only && profile.protect);
         Arc::new(Self {
             space: exec.mutex(Rank::Space, range::Space::new(blocks)),
-            arena: exec.mutex(Rank::Arena, arena::Arena::new(g, limit)),
+            arena: exec.mutex(Rank::Arena, arena::Arena::new(g, limit, Arc::clone(&config.policy))),
             submit: exec.mutex(Rank::Submit, submit::Submit::new()),
             turns: exec.mutex(Rank::Admission, admit::Turns::default()),
             ops: exec.mutex(Rank::Leaf, alloc::collections::BTreeMap::new()),

@@ -3,6 +3,7 @@
 
 use crate::RawBytes;
 use core::time::Duration;
+use std::sync::Arc;
 use vkhmm_core::units::{ByteRange, PageIndex, PageRun};
 
 /// What R allows on a page.
@@ -34,7 +35,8 @@ pub struct HostProfile {
     pub faults: FaultMode,
     /// Size of the reservation in bytes, whole blocks.
     pub reservation_bytes: u64,
-    /// The unit of page-table work in bytes: 4 KiB or 2 MiB. Runs given to revoke, protect and publish are multiples of it.
+    /// The unit in which R is best changed, in bytes: 4 KiB or 2 MiB. Every call takes any run of pages; where this is a block, the
+    /// engine brings whole blocks home as far as the laws let it, since every smaller run costs the system a mapping of its own.
     pub map_granule_bytes: u32,
     /// Whether `publish(ReadOnly)` exists. Without it a page published home is Host, never Shared.
     pub publish_read_only: bool,
@@ -146,6 +148,16 @@ pub trait HostMemory: Send + Sync + 'static {
     fn punch(&self, run: PageRun) -> Result<(), HostError>;
 }
 
+/// Who answers touches in the threads that made them, where the fault engine can ask there.
+///
+/// Contract: called on a small stack, in a signal handler of a thread that holds no lock of ours · may take locks only by trying ·
+/// must never wait, allocate, log, use a thread-local, submit to a device or touch R.
+pub trait Resolver: Send + Sync {
+    /// Answers a touch now; whether R allows it, so that the thread may try again. If not, the touch goes to the readers of the
+    /// source, and the thread sleeps until a publish or a poison of its page.
+    fn resolve(&self, fault: Fault) -> bool;
+}
+
 /// The messages of the fault engine. Several threads may read at once.
 pub trait FaultSource: Send + Sync + 'static {
     /// Appends up to 16 messages to `faults`, waiting up to `timeout` for the first. Returns with none after `timeout`, after
@@ -154,6 +166,12 @@ pub trait FaultSource: Send + Sync + 'static {
     /// # Errors
     /// The source is broken; faults can no longer be served.
     fn next(&self, faults: &mut Vec<Fault>, timeout: Option<Duration>) -> Result<(), HostError>;
+
+    /// Touches are given to `resolver` first, in their own threads, from now on; `None`: no longer, and when this returns no
+    /// thread is inside the last one. Sources that cannot ask there ignore it.
+    fn resolve_with(&self, resolver: Option<Arc<dyn Resolver>>) {
+        let _ = resolver;
+    }
 
     /// Makes every present and later [`FaultSource::next`] return at once.
     fn interrupt(&self);

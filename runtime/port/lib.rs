@@ -27,4 +27,4 @@ pub use device::{
     MemoryKindProfile, Region, Role, Source, SparseProfile, StagingProfile, Submission, Target,
 };
 pub use exec::{CopyJob, Exec, Mutex, Rank, Signal};
-pub use host::{Access, Fault, FaultMode, FaultSource, HostError, HostMemory, HostProfile};
+pub use host::{Access, Fault, FaultMode, FaultSource, HostError, HostMemory, HostProfile, Resolver};

@@ -26,17 +26,14 @@ use super::{
     AdmitError, Deps, EvictGoal, Eviction, PieceError, Placed, Placement, PlacementStats, Plan, SpanId, Want,
 };
 use crate::pagemap::FrameSource;
+use crate::policy::{Policy, Victim};
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
 use crate::uses::Uses;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use scatter::Scatter;
-
-/// Age, in launches, at which a span's chance to be used again counts half.
-const AGE_HALF: u64 = 16;
-/// What a sub-block's copy costs, in the unit of [`Span::price`].
-const COPY_COST: u64 = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Span {
@@ -78,12 +75,23 @@ impl Span {
         self.queued.is_empty() && self.pins == 0 && self.plan.is_none()
     }
 
-    /// What giving it up costs: write-backs surely, copies in again by the chance that it is used again soon. Never zero.
-    fn price(&self, now: u64) -> u64 {
-        let again = COPY_COST * AGE_HALF / (AGE_HALF + now.saturating_sub(self.last_use)) + 1;
-        u64::from(self.dirty.count()) * COPY_COST + u64::from(self.frames.count) * again
+    /// What a policy is told of it.
+    fn as_victim(&self) -> Victim {
+        Victim { frames: self.frames.count, dirty: self.dirty.count(), last_use: self.last_use }
     }
 }
+
+/// A policy; two of the same name are equal.
+#[derive(Clone, Debug)]
+struct Chosen(Arc<dyn Policy>);
+
+impl PartialEq for Chosen {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for Chosen {}
 
 /// What frames were before an uncommitted plan took them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +117,7 @@ struct Record {
 /// Placement in spans. See the module's head for its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanPlacement {
+    policy: Chosen,
     limit: u32,
     unit: u32,
     now: u64,
@@ -130,9 +139,10 @@ impl SpanPlacement {
     ///
     /// # Panics
     /// If `unit` is zero.
-    pub fn new(limit: u32, unit: u32) -> Self {
+    pub fn new(limit: u32, unit: u32, policy: Arc<dyn Policy>) -> Self {
         assert!(unit > 0, "a unit has sub-blocks");
         Self {
+            policy: Chosen(policy),
             limit,
             unit,
             now: 0,

@@ -10,7 +10,9 @@ mod sweeps;
 
 use super::*;
 use crate::pagemap::{MemoryKind, OwnerId, PagemapRegistry, PagemapRequest};
+use crate::policy::Adaptive;
 use crate::units::{DeviceIndex, Geometry, Ticket, Timeline};
+use alloc::sync::Arc;
 
 /// Sub-blocks of a unit here: small, so that a few frames hold several.
 const UNIT: u32 = 4;
@@ -23,7 +25,7 @@ fn placement(pieces: &[u32]) -> SpanPlacement {
 /// The same with units of another length.
 fn placement_of(pieces: &[u32], unit: u32) -> SpanPlacement {
     let mut registry = PagemapRegistry::new(DeviceIndex(0), Geometry::PRODUCTION);
-    let mut placement = SpanPlacement::new(pieces.iter().sum(), unit);
+    let mut placement = SpanPlacement::new(pieces.iter().sum(), unit, Arc::new(Adaptive));
     let mut first = 0;
     for count in pieces {
         let bytes = |frames: u32| u64::from(frames) * Geometry::PRODUCTION.frame_bytes();

@@ -267,7 +267,8 @@ impl SpanPlacement {
         self.arena.window(count, |tenant| match tenant {
             Tenant::Span(id) => {
                 let span = self.spans.get(id)?;
-                (span.movable() && !sources.contains(id)).then(|| span.price(self.now))
+                (span.movable() && !sources.contains(id))
+                    .then(|| self.policy.0.price(&span.as_victim(), self.now))
             }
             _ => tenant.claimable(op).then_some(0),
         })

@@ -50,11 +50,8 @@ impl Owner {
         let Some(page) = NonNull::new(page.cast::<AtomicU32>()) else { return Err(io::Errno::NOMEM) };
         let mut owner = Self { page, process: None };
         // SAFETY: the page is ours alone; the advice changes what a child sees, not what we see.
-        let wiped = match no_wipe {
-            true => Err(io::Errno::INVAL),
-            false => unsafe { madvise(page.as_ptr().cast::<c_void>(), BYTES, Advice::LinuxWipeOnFork) },
-        };
-        match wiped {
+        let wipe = || unsafe { madvise(page.as_ptr().cast::<c_void>(), BYTES, Advice::LinuxWipeOnFork) };
+        match if no_wipe { Err(io::Errno::INVAL) } else { wipe() } {
             Err(io::Errno::INVAL) => owner.process = Some(getpid()),
             other => other?,
         }

@@ -249,6 +249,7 @@ impl Builder {
             dump: self.dump,
             no_poison: older.0,
             no_continue_wp: older.1,
+            ..vkhmm_linux::Config::default()
         })
     }
 

@@ -164,6 +164,12 @@ impl Table {
         self.missing.push((baseline, reason.into()));
     }
 
+    /// Says why no baseline but those that are here, or excused already, is in this table.
+    pub fn without_others(&mut self, reason: &str) {
+        let others = Baseline::ALL.into_iter().filter(|baseline| !self.has(*baseline)).collect::<Vec<_>>();
+        others.into_iter().for_each(|baseline| self.without(baseline, reason));
+    }
+
     /// Adds a row.
     pub fn row(&mut self, row: Row) {
         self.rows.push(row);
@@ -177,10 +183,16 @@ impl Table {
 
     /// Baselines that the table neither has nor excuses.
     pub(crate) fn unexplained(&self) -> Vec<&'static str> {
-        let has = |b: &Baseline| {
-            self.columns.iter().any(|c| c.baseline == Some(*b)) || self.missing.iter().any(|m| m.0 == *b)
-        };
-        Baseline::ALL.iter().filter(|b| !has(b)).map(|b| b.name()).collect()
+        Baseline::ALL
+            .iter()
+            .filter(|baseline| !self.has(**baseline))
+            .map(|baseline| baseline.name())
+            .collect()
+    }
+
+    fn has(&self, baseline: Baseline) -> bool {
+        self.columns.iter().any(|column| column.baseline == Some(baseline))
+            || self.missing.iter().any(|(missing, _)| *missing == baseline)
     }
 
     pub(crate) fn title(&self) -> &str {
@@ -224,8 +236,12 @@ impl Table {
         for (number, note) in notes.iter().enumerate() {
             text += &format!("n/a {}: {note}\n", number + 1);
         }
-        for (baseline, reason) in &self.missing {
-            text += &format!("no {}: {reason}\n", baseline.name());
+        for (number, (_, reason)) in self.missing.iter().enumerate() {
+            if self.missing[..number].iter().all(|(_, earlier)| earlier != reason) {
+                let same = self.missing.iter().filter(|(_, other)| other == reason);
+                let names: Vec<_> = same.map(|(baseline, _)| baseline.name()).collect();
+                text += &format!("no {}: {reason}\n", names.join(", "));
+            }
         }
         text
     }
@@ -362,6 +378,9 @@ mod tests {
         assert_eq!(table.unexplained(), ["good explicit", "zero-copy", "lower bound"]);
         table.without(Baseline::ZeroCopy, "reason");
         assert_eq!(table.unexplained(), ["good explicit", "lower bound"]);
+        table.without_others("another");
+        assert!(table.unexplained().is_empty());
+        assert!(table.text().contains("no good explicit, lower bound: another"), "{}", table.text());
         assert_eq!(table.figure("8 KiB", ours), Some(Figure::exact(4.0)));
     }
 

@@ -17,6 +17,10 @@ use alloc::sync::Arc;
 /// Sub-blocks of a unit here: small, so that a few frames hold several.
 const UNIT: u32 = 4;
 
+fn used(written: bool) -> Use {
+    if written { Use::Write } else { Use::Read }
+}
+
 /// A placement over pieces of these lengths, their frames numbered from 0 without gaps.
 fn placement(pieces: &[u32]) -> SpanPlacement {
     placement_of(pieces, UNIT)

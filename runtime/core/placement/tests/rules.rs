@@ -96,7 +96,7 @@ fn what_can_move_is_not_evicted_even_where_that_were_cheaper() {
     let mut p = placement(&[8, 8]);
     launch(&mut p, 1, &[want(0, 100, 0..6)]);
     let other = launch(&mut p, 2, &[want(1, 100, 0..8)]).placed[0].span.unwrap();
-    p.touch(range(1), 0..8, 2, true);
+    p.touch(range(1), 0..8, 2, Use::Write);
     let plan = launch(&mut p, 100, &[want(0, 100, 4..12)]);
     assert_eq!((plan.moves.len(), plan.evictions[0].span), (1, other));
 }
@@ -106,7 +106,7 @@ fn dirty_sub_blocks_stay_dirty_when_they_move() {
     let mut p = placement(&[10, 5]);
     launch(&mut p, 1, &[want(1, 100, 0..5)]);
     launch(&mut p, 2, &[want(0, 100, 0..4)]);
-    p.touch(range(0), 0..4, 2, true);
+    p.touch(range(0), 0..4, 2, Use::Write);
     assert_eq!(launch(&mut p, 3, &[want(0, 100, 0..6)]).moves.len(), 1);
     launch(&mut p, 2000, &[want(1, 100, 0..5)]);
     // Range 0 (dirty, old) against range 1 (clean, recent): the write-back weighs more than the age.
@@ -119,7 +119,7 @@ fn the_cheapest_window_goes_clean_before_dirty_and_old_before_recent() {
     let mut p = placement(&[12]);
     for slot in 0..3 {
         launch(&mut p, u64::from(slot) + 1, &[want(slot, 4, 0..4)]);
-        p.touch(range(slot), 0..4, u64::from(slot) + 1, slot == 0);
+        p.touch(range(slot), 0..4, u64::from(slot) + 1, used(slot == 0));
     }
     // 0 is oldest but dirty; 1 is older than 2.
     let plan = p.admit(OpId(9), &[want(5, 4, 0..4)], 9).unwrap();

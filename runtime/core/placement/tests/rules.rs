@@ -34,12 +34,19 @@ fn a_large_range_gets_a_span_per_want_and_reuses_it() {
 }
 
 #[test]
-fn homes_that_do_not_fit_give_way_to_spans_of_just_the_wants() {
+fn ranges_that_do_not_all_fit_get_spans_of_just_the_wants() {
     let mut p = placement(&[16]);
-    let wants = [want(0, 8, 0..4), want(1, 8, 0..4), want(2, 8, 6..8), want(3, 8, 0..2)];
-    let plan = launch(&mut p, 1, &wants);
-    let placed: u32 = plan.placed.iter().map(|s| s.frames[0].count).sum();
-    assert!(placed <= 16 && placed > 12, "some have a home, some do not: {placed}");
+    let lengths = |plan: &Plan| plan.placed.iter().map(|s| s.frames[0].count).collect::<Vec<_>>();
+    assert_eq!(lengths(&launch(&mut p, 1, &[want(0, 8, 0..4)])), [8], "alone it has a home");
+    let wants = [want(1, 8, 0..4), want(2, 8, 6..8), want(3, 2, 0..1)];
+    assert_eq!(lengths(&launch(&mut p, 2, &wants)), [4, 2, 2], "the last one is small");
+    // What was evicted still counts, what was freed does not.
+    p.evict(OpId(3), EvictGoal::All);
+    p.commit(OpId(3), &Uses::NONE);
+    assert_eq!(lengths(&launch(&mut p, 4, &[want(1, 8, 0..4)])), [4]);
+    p.release(range(2), Deps::default());
+    p.release(range(3), Deps::default());
+    assert_eq!(lengths(&launch(&mut p, 5, &[want(0, 8, 0..4)])), [8]);
 }
 
 #[test]
@@ -108,10 +115,16 @@ fn dirty_sub_blocks_stay_dirty_when_they_move() {
     launch(&mut p, 2, &[want(0, 100, 0..4)]);
     p.touch(range(0), 0..4, 2, Use::Write);
     assert_eq!(launch(&mut p, 3, &[want(0, 100, 0..6)]).moves.len(), 1);
-    launch(&mut p, 2000, &[want(1, 100, 0..5)]);
-    // Range 0 (dirty, old) against range 1 (clean, recent): the write-back weighs more than the age.
-    let plan = launch(&mut p, 2016, &[want(2, 100, 0..5)]);
+    p.touch(range(0), 0..6, 3, Use::Read);
+    launch(&mut p, 4, &[want(1, 100, 0..5)]);
+    // Range 0 (dirty, older) against range 1 (clean, younger): the write-back weighs more than a little age.
+    let mut later = p.clone();
+    let plan = launch(&mut p, 8, &[want(2, 100, 0..5)]);
     assert_eq!(plan.evictions.iter().map(|e| e.range).collect::<Vec<_>>(), [range(1)]);
+    // And less than much of it: what is written once and never used again does go.
+    launch(&mut later, 99, &[want(1, 100, 0..5)]);
+    let plan = launch(&mut later, 100, &[want(2, 100, 0..5)]);
+    assert_eq!(plan.evictions.iter().map(|e| e.range).collect::<Vec<_>>(), [range(0)]);
 }
 
 #[test]

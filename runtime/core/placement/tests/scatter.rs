@@ -137,9 +137,9 @@ fn a_later_note_never_makes_an_earlier_one_unsaid() {
     p.touch(range(0), 0..4, 3, Use::Read);
     p.touch(range(0), 4..8, 4, Use::Read);
     assert_eq!(evicted(&p.admit(OpId(10), &[scattered(1, 4, 0..4)], 10).unwrap()), [(0, 4..8)]);
-    p.abort(OpId(10));
-    p.note_clean(range(0), 0..4);
     // Told late of an earlier use: the last one counts.
+    let mut p = placement_by(&[8], UNIT, Arc::new(Plain));
+    launch(&mut p, 1, &[scattered(0, 8, 0..8)]);
     p.touch(range(0), 0..4, 9, Use::Read);
     p.touch(range(0), 0..8, 5, Use::Read);
     assert_eq!(evicted(&p.admit(OpId(10), &[scattered(1, 4, 0..4)], 10).unwrap()), [(0, 4..8)]);

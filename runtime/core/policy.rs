@@ -13,6 +13,7 @@ pub use evict::{Habits, Next, Reuse, Use, Victim};
 use crate::mask::PageMask;
 use crate::stream::Stream;
 use crate::units::{Geometry, PageIndex};
+use alloc::sync::Arc;
 use core::fmt;
 
 /// A CPU touch that is being answered, and what its block looks like.
@@ -84,5 +85,28 @@ impl Policy for Plain {
     fn price(&self, victim: &Victim, now: u64) -> u64 {
         let age = now.saturating_sub(victim.last_use);
         u64::from(victim.frames) * (u64::from(u32::MAX).saturating_sub(age)).max(1)
+    }
+}
+
+/// Every policy, the default first.
+pub fn all() -> [Arc<dyn Policy>; 2] {
+    [Arc::new(Adaptive), Arc::new(Plain)]
+}
+
+/// The policy of that name.
+pub fn find(name: &str) -> Option<Arc<dyn Policy>> {
+    all().into_iter().find(|policy| policy.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_found_by_their_names() {
+        assert!(
+            all().iter().all(|policy| find(policy.name()).is_some_and(|found| found.name() == policy.name()))
+        );
+        assert!(find("none").is_none());
     }
 }

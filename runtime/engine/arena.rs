@@ -216,9 +216,7 @@ impl<P: Ports> Engine<P> {
         let need: u32 = wants
             .iter()
             .filter(|w| !arena.placement.covers(w.range, w.subs.clone()))
-            .map(|w| {
-                if arena.placement.offers_home(w) { w.range_subs } else { arena.missing(w) }
-            })
+            .map(|w| if arena.placement.offers_home(w) { w.range_subs } else { arena.missing(w) })
             .sum();
         let stats = arena.placement.stats();
         if need > stats.free + stats.retired && arena.frames_taken < arena.limit_frames() {

@@ -121,9 +121,7 @@ impl Reuse {
         let age = now.saturating_sub(self.last);
         let thought = habits.after(self).filter(|step| habits.trust >= 0 && age <= step.gap + step.gap / 8);
         match thought {
-            Some(step) => {
-                Next { within: step.gap.saturating_sub(age).max(1), overwrites: step.overwrites }
-            }
+            Some(step) => Next { within: step.gap.saturating_sub(age).max(1), overwrites: step.overwrites },
             None => {
                 let within = (now.saturating_sub(self.since) / u64::from(self.uses)).max(age).max(1);
                 Next { within, overwrites: self.born && self.consumed }
@@ -197,4 +195,75 @@ pub(super) fn price(victim: &Victim) -> u64 {
     let frames = u64::from(victim.frames);
     let copy_in = if next.overwrites { frames } else { frames * COPY_IN };
     ((copy_in + u64::from(victim.dirty) * COPY_OUT) / next.within).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uses a run at these times.
+    fn used(habits: &mut Habits, uses: &[(u64, Use)]) -> Reuse {
+        let mut reuse = Reuse::new(uses[0].0, uses[0].1);
+        uses[1..].iter().for_each(|(now, what)| reuse.note(habits, *now, *what));
+        reuse
+    }
+
+    #[test]
+    fn what_neighbours_did_is_expected_of_who_was_used_once() {
+        let mut habits = Habits::default();
+        used(&mut habits, &[(1, Use::Read), (49, Use::Read)]);
+        let once = used(&mut habits, &[(20, Use::Read)]);
+        assert_eq!(once.next(&habits, 50), Next { within: 18, overwrites: false });
+        // Long overdue: as long again as it has not been used.
+        assert_eq!(once.next(&habits, 90), Next { within: 70, overwrites: false });
+    }
+
+    #[test]
+    fn nested_loops_are_learned_with_their_lengths_and_their_kinds() {
+        // Overwritten, then changed three times, round after round of 64.
+        let round = |at: u64| {
+            [(at, Use::Overwrite), (at + 1, Use::Write), (at + 2, Use::Write), (at + 3, Use::Write)]
+        };
+        let mut habits = Habits::default();
+        let uses: Vec<_> = (0..3).flat_map(|n| round(1 + n * 64)).collect();
+        let after = |habits: &mut Habits, uses: &[(u64, Use)]| {
+            let reuse = used(habits, uses);
+            reuse.next(habits, reuse.last())
+        };
+        assert_eq!(after(&mut habits, &uses), Next { within: 61, overwrites: true });
+        assert_eq!(after(&mut habits, &uses[..10]), Next { within: 1, overwrites: false });
+        assert_eq!(after(&mut habits, &uses[..9]), Next { within: 1, overwrites: false });
+    }
+
+    #[test]
+    fn without_a_pattern_the_rate_of_uses_counts() {
+        let mut habits = Habits::default();
+        let times = [3_u64, 4, 30, 37, 39, 80, 81, 120];
+        let often = used(&mut habits, &times.map(|now| (now, Use::Read)));
+        let seldom = used(&mut habits, &[(3, Use::Read), (70, Use::Read), (120, Use::Read)]);
+        assert!(often.next(&habits, 121).within < seldom.next(&habits, 121).within);
+    }
+
+    #[test]
+    fn results_that_were_read_are_cheap_and_those_that_nobody_read_are_not() {
+        let habits = Habits::default();
+        let price = |reuse: &Reuse, dirty| {
+            let next = Some(reuse.next(&habits, 20));
+            price(&Victim { frames: 4, dirty, last_use: reuse.last(), next })
+        };
+        let fresh = Reuse::new(10, Use::Overwrite);
+        let mut consumed = fresh;
+        consumed.note_read();
+        let input = Reuse::new(10, Use::Read);
+        assert!(price(&consumed, 0) < price(&input, 0) && price(&input, 0) < price(&fresh, 4));
+        assert_eq!(super::price(&Victim { frames: 4, dirty: 0, last_use: 0, next: None }), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_range_is_bounded() {
+        let mut habits = Habits::default();
+        let times: Vec<_> = (1..200).map(|n: u64| (n * n * n, Use::Read)).collect();
+        used(&mut habits, &times);
+        assert!(habits.known.len() <= HABITS_MAX && habits.trust >= -TRUST_MAX);
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::policy::{Habits, Reuse, Use};
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// A use of more runs than this makes one of them: it says what the program works on now, and bounds what a note costs.
@@ -26,7 +27,7 @@ impl History {
         self.split(subs.start);
         self.split(subs.end);
         let habits = &mut self.habits;
-        let (mut at, mut count, mut gaps) = (subs.start, 0, alloc::vec::Vec::new());
+        let (mut at, mut count, mut gaps) = (subs.start, 0, Vec::new());
         for (start, run) in self.runs.range_mut(subs.clone()) {
             if at < *start {
                 gaps.push(at..*start);
@@ -39,9 +40,9 @@ impl History {
             gaps.push(at..subs.end);
         }
         if count + gaps.len() > RUNS_PER_USE {
-            let (first, _) = self.runs.range(subs.clone()).next().expect("there are more than one");
-            let reuse = self.runs[first].reuse;
-            self.runs.retain(|start, _| !subs.contains(start));
+            let merged: Vec<u32> = self.runs.range(subs.clone()).map(|(start, _)| *start).collect();
+            let taken: Vec<Run> = merged.iter().filter_map(|start| self.runs.remove(start)).collect();
+            let reuse = taken.first().map_or_else(|| Reuse::new(now, what), |run| run.reuse);
             self.runs.insert(subs.start, Run { end: subs.end, reuse });
             return;
         }
@@ -100,5 +101,35 @@ impl History {
             run.end = at;
             self.runs.insert(at, rest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec;
+
+    fn lasts(history: &History, subs: Range<u32>) -> Vec<(Range<u32>, Option<u64>)> {
+        history.over(subs).map(|(run, reuse)| (run, reuse.map(|reuse| reuse.last()))).collect()
+    }
+
+    #[test]
+    fn runs_are_cut_where_uses_begin_and_end() {
+        let mut history = History::default();
+        history.note(2..8, 1, Use::Read);
+        history.note(6..10, 2, Use::Read);
+        let all = vec![(0..2, None), (2..6, Some(1)), (6..8, Some(2)), (8..10, Some(2)), (10..12, None)];
+        assert_eq!(lasts(&history, 0..12), all);
+        assert_eq!(lasts(&history, 4..7), [(4..6, Some(1)), (6..7, Some(2))]);
+        assert_eq!(lasts(&history, 20..21), [(20..21, None)]);
+    }
+
+    #[test]
+    fn a_use_of_very_many_runs_makes_one_of_them() {
+        let mut history = History::default();
+        (0..100).for_each(|n| history.note(n * 2..n * 2 + 1, u64::from(n), Use::Read));
+        history.note(0..400, 200, Use::Read);
+        assert_eq!(lasts(&history, 0..400), [(0..400, Some(200))]);
     }
 }

@@ -20,10 +20,9 @@ impl SpanPlacement {
             let next = match (history, reuse) {
                 (Some(history), Some(reuse)) => Some(reuse.next(history.habits(), self.now)),
                 (Some(_), None) => None,
-                (None, _) => Some(Next {
-                    within: self.now.saturating_sub(span.last_use).max(1),
-                    overwrites: false,
-                }),
+                (None, _) => {
+                    Some(Next { within: self.now.saturating_sub(span.last_use).max(1), overwrites: false })
+                }
             };
             let victim = Victim {
                 frames: subs.end - subs.start,

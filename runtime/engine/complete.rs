@@ -6,9 +6,12 @@ use crate::report::Place;
 use crate::{Engine, MutexOf, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use vkhmm_core::block::Block;
+use vkhmm_core::mask::PageMask;
+use vkhmm_core::placement::Placement;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, FaultSource, HostMemory, Mutex, Signal};
 
@@ -107,11 +110,25 @@ impl<P: Ports> Engine<P> {
             block.finish(op.id);
             self.resume(&at.range, at.block, &mut block, arrived);
             self.refresh_gate(&at.range, at.block, &block);
+            let dirty = block.dirty();
+            drop(block);
+            self.note_home(&at.range, at.block, arrived.minus(&dirty));
         }
         drop(op.take_buffers());
         op.set_status(OpStatus::Done);
         self.ops.lock().remove(&op.id);
         self.progress.notify();
+    }
+
+    /// Tells placement of pages that came home: for the next choice of victims.
+    fn note_home(&self, range: &RangeCell<P>, block: u32, pages: PageMask) {
+        let g = self.config.geometry;
+        let (first, pages_per_sub) = (block * g.subs_per_block(), g.pages_per_sub);
+        let whole = |run: &Range<u32>| run.start.div_ceil(pages_per_sub)..run.end / pages_per_sub;
+        for subs in pages.runs().map(|run| whole(&run)).filter(|subs| subs.start < subs.end) {
+            let mut arena = self.arena.lock();
+            arena.placement.note_clean(range.id, first + subs.start..first + subs.end);
+        }
     }
 
     /// Reclaims dropped ranges that nothing uses any more.

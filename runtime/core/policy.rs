@@ -7,6 +7,7 @@
 //! ```
 
 mod evict;
+mod fetch;
 
 pub use evict::{Habits, Next, Reuse, Use, Victim};
 
@@ -34,8 +35,8 @@ pub struct Touch {
 pub struct Fetch {
     /// Pages of the touched block, the touched one among them.
     pub pages: PageMask,
-    /// How many whole blocks after it (within the range) are worth bringing home next.
-    pub ahead: u32,
+    /// How many whole blocks behind it (within the range) are worth bringing home next; negative: so many before it.
+    pub ahead: i32,
 }
 
 /// What to fetch beyond what was asked, and whom to evict. Deterministic: the same questions get the same answers.
@@ -60,7 +61,7 @@ impl Policy for Adaptive {
     }
 
     fn fetch(&self, stream: &mut Stream, touch: &Touch, geometry: Geometry) -> Fetch {
-        Fetch { pages: stream.extent(touch.page, geometry), ahead: 0 }
+        fetch::adaptive(stream, touch, geometry)
     }
 
     fn price(&self, victim: &Victim, _: u64) -> u64 {
@@ -78,8 +79,7 @@ impl Policy for Plain {
     }
 
     fn fetch(&self, _: &mut Stream, touch: &Touch, geometry: Geometry) -> Fetch {
-        let page = PageMask::single(geometry.page_in_block(touch.page));
-        Fetch { pages: page.rounded_to(geometry.pages_per_sub), ahead: 0 }
+        fetch::plain(touch, geometry)
     }
 
     fn price(&self, victim: &Victim, now: u64) -> u64 {

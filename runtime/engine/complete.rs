@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use vkhmm_core::block::Block;
+use vkhmm_core::block::{Block, Cause};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::placement::Placement;
 use vkhmm_core::uses::Uses;
@@ -89,7 +89,7 @@ impl<P: Ports> Engine<P> {
                 let ready = slots.free_out.len().min(slots.homes.len());
                 slots.homes.drain(..ready).collect::<Vec<_>>()
             };
-            homes.into_iter().for_each(|job| self.send_home(job));
+            homes.into_iter().for_each(|job| self.send_home(job, None));
             if let Some(op) = &flight.op {
                 if op.land_piece() {
                     self.finish(op);
@@ -107,8 +107,13 @@ impl<P: Ports> Engine<P> {
         for at in op.take_blocks() {
             let mut block = at.range.blocks[at.block as usize].lock();
             let arrived = block.moving_by(op.id);
+            let guessed = block.transfers().iter().any(|t| t.op == op.id && t.cause == Cause::Ahead);
             block.finish(op.id);
             self.resume(&at.range, at.block, &mut block, arrived);
+            if guessed {
+                self.ahead.fetch_sub(1, Ordering::AcqRel);
+                self.show_near(&at.range, at.block, &mut block, arrived);
+            }
             self.refresh_gate(&at.range, at.block, &block);
             let dirty = block.dirty();
             drop(block);

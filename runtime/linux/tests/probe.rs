@@ -131,7 +131,7 @@ fn mprotect_is_chosen_where_the_device_node_is_forbidden_too() {
     let text = opened.report.to_string();
     println!("{text}");
     assert_eq!(opened.report.chosen, EngineChoice::SegvMprotect);
-    let refused: Vec<_> = text.lines().filter(|line| line.contains("refused")).collect();
+    let refused: Vec<_> = text.lines().filter(|line| line.contains(": refused:")).collect();
     assert_eq!(refused.len(), 3, "{text}");
     assert!(
         refused[0].contains("/dev/userfaultfd") && refused.iter().all(|line| line.contains("seccomp")),

@@ -104,7 +104,8 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>> {
             // The first block never comes to the device: what is asked is asked of the bitmaps.
             let range = world.engine.alloc(if part { bytes + BLOCK } else { bytes }, "x")?;
             let all = ByteRange { start: if part { BLOCK } else { 0 }, end: range.bytes() };
-            let op = world.engine.launch(World::spec(&[(&range, all, AccessKind::Overwrite)], &"warm".into()))?;
+            let op =
+                world.engine.launch(World::spec(&[(&range, all, AccessKind::Overwrite)], &"warm".into()))?;
             world.engine.wait(&op, None)?;
             let before = world.engine.stats();
             let times = quartiles(world.time(&[(&range, all, AccessKind::Write)], rounds, BURST)?);
@@ -113,7 +114,11 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>> {
             let median = times[1];
             let (first_bytes, first) = *least.get_or_insert((bytes, median));
             let slope = (median - first) / ((bytes - first_bytes) as f64 / BLOCK as f64).max(1.0);
-            rows.push(Row::alone(format!("engine, {what}, {name}"), times, "ns").with("ns per 2 MiB", slope, 1.0));
+            rows.push(Row::alone(format!("engine, {what}, {name}"), times, "ns").with(
+                "ns per 2 MiB",
+                slope,
+                1.0,
+            ));
             world.engine.free(&range);
             world.engine.stop();
         }
@@ -121,8 +126,9 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>> {
     let world = World::new()?;
     let (large, small) = (world.engine.alloc(256 << 20, "x")?, world.engine.alloc(64 << 10, "small")?);
     let whole = |range: &Range| ByteRange { start: 0, end: range.bytes() };
-    let op =
-        world.engine.launch(World::spec(&[(&large, whole(&large), AccessKind::Overwrite)], &"warm".into()))?;
+    let op = world
+        .engine
+        .launch(World::spec(&[(&large, whole(&large), AccessKind::Overwrite)], &"warm".into()))?;
     world.engine.wait(&op, None)?;
     let resident = (&large, whole(&large), AccessKind::Write);
     let read = (&small, whole(&small), AccessKind::Read);

@@ -249,8 +249,7 @@ fn pipeline(
 ) -> Result<(vk::PipelineLayout, vk::Pipeline)> {
     let layouts = [set_layout];
     let push = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(4)];
-    let create =
-        vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts).push_constant_ranges(&push);
+    let create = vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts).push_constant_ranges(&push);
     // SAFETY: one set and four bytes are within every device's limits.
     let layout = unsafe { device.create_pipeline_layout(&create, None)? };
     let words: Vec<u32> =

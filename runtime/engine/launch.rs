@@ -188,7 +188,11 @@ impl<P: Ports> Engine<P> {
             let to = argument.bytes.end.div_ceil(block_bytes) as u32;
             let alone = argument.access.writes() || self.config.strict_io;
             let mut gate = range.gate.lock();
-            if range.is_dead() || !gate.lets_pass(from, to, alone, range.block_count()) {
+            let (passes, words) = gate.lets_pass(from, to, alone, range.block_count());
+            if words > 0 {
+                Counters::add(&self.counters.gate_words, u64::from(words));
+            }
+            if range.is_dead() || !passes {
                 drop(gate);
                 self.leave_gates(&entered, None);
                 return Err(spec);

@@ -16,7 +16,7 @@ const SIZES: [(u64, &str); 3] = [(1 << 20, "1 MiB"), (256 << 20, "256 MiB"), (64
 /// Launches under way at a time: what is measured is one after the other.
 const BURST: usize = 64;
 /// Likewise of launches that take holds, of which a block bears no more.
-const BURST_HELD: usize = 12;
+const BURST_HELD: usize = 64;
 
 struct NoFaults;
 

@@ -121,6 +121,7 @@ impl Default for Config {
 }
 
 type MutexOf<P, T> = <<P as Ports>::Exec as Exec>::Mutex<T>;
+type BlockGuard<'a, P> = <MutexOf<P, vkhmm_core::block::Block> as Mutex<vkhmm_core::block::Block>>::Guard<'a>;
 type SignalOf<P> = <<P as Ports>::Exec as Exec>::Signal;
 
 /// The runtime's heart. One per runtime; everything is reached through it.

@@ -216,8 +216,12 @@ impl<P: Ports> RangeCell<P> {
         (way.kind, Arc::clone(&way.why))
     }
 
+    pub(crate) fn kind(&self) -> PlacementKind {
+        self.way.lock().kind
+    }
+
     pub(crate) fn is_sparse(&self) -> bool {
-        self.way.lock().kind == PlacementKind::Sparse
+        self.kind() == PlacementKind::Sparse
     }
 
     /// The buffer for life, if it has one.

@@ -122,7 +122,7 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Takes R away from what the launch writes, and stores from what it reads: program order, and L0's only place.
-    fn weaken(&self, plan: &BlockPlan<P>, block: &mut Block) -> Result<(), EngineError> {
+    pub(crate) fn weaken(&self, plan: &BlockPlan<P>, block: &mut Block) -> Result<(), EngineError> {
         let start = self.exec.now();
         let protects = self.host.profile().protect;
         let (revoke, protect) = if self.config.strict_io || !protects {

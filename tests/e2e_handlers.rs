@@ -19,7 +19,7 @@ fn a_scan_ends_while_256_threads_wait_for_a_long_kernel() {
     if declared(&rt) {
         return skipped(RAW);
     }
-    let (spin, add) = (kernel(&rt, spv::SPIN), kernel(&rt, spv::ADD_ONE));
+    let (spin, add) = (timed_kernel(&rt, spv::SPIN), kernel(&rt, spv::ADD_ONE));
     let words = THREADS * 4 * WORDS;
     let mut busy = rt.alloc::<u32>(words).expect("alloc");
     let mut other = rt.alloc::<u32>(4 * words).expect("alloc");

@@ -72,6 +72,9 @@ impl<P: Ports> Engine<P> {
             }
             let work = if plan.in_place {
                 block.in_place_commit(&plan.masks);
+                if cause == Cause::Launch && !ops.main.is_open() {
+                    block.take_over(ops.main.id, |id| self.is_ordered(id));
+                }
                 LaunchWork::default()
             } else {
                 block.launch_commit(ops.copy.id, &plan.masks)

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let error = Command::new(&program).args(arguments).exec();
-    eprintln!("deny_userfaultfd: {}: {error}", program.display());
+    eprintln!("deny_userfaultfd: {}: {error}", program.to_string_lossy());
     ExitCode::from(127)
 }
 

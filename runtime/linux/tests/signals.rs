@@ -158,12 +158,11 @@ fn a_handler_that_was_there_before_is_called_as_the_kernel_would() {
     }
     let (config, case) = told();
     let signal = if config.engine == Some(EngineChoice::UffdSigbus) { libc::SIGBUS } else { libc::SIGSEGV };
-    let before = if case == "plain" {
-        set_action(signal, without(), libc::SA_NODEFER, Some(libc::SIGUSR2))
+    if case == "plain" {
+        set_action(signal, without(), libc::SA_NODEFER, Some(libc::SIGUSR2));
     } else {
-        set_action(signal, by_information(), libc::SA_SIGINFO, Some(libc::SIGUSR1))
-    };
-    drop(before);
+        set_action(signal, by_information(), libc::SA_SIGINFO, Some(libc::SIGUSR1));
+    }
     let memory = try_open(config).expect("opened by the parent");
     let _served = Serve::start(&memory);
     memory.store(3, 1);

@@ -33,6 +33,7 @@ mod source_crate;
 #[cfg(not(feature = "userfaultfd"))]
 mod source_rustix;
 mod uffd;
+mod wakes;
 
 pub use config::{Config, EngineChoice};
 pub use exec::LinuxExec;
@@ -43,3 +44,4 @@ pub use host::LinuxHost;
 pub use probe::{OpenError, Opened, open};
 pub use report::{EngineReport, EngineStatus, Verdict};
 pub use reservation::ReservationError;
+pub use wakes::Wakes;

@@ -8,6 +8,7 @@ use crate::ioctl::{errno, negotiate, new_from_node};
 use crate::report::{EngineReport, EngineStatus, Verdict};
 use crate::reservation::{Reservation, ReservationError};
 use crate::uffd::Uffd;
+use crate::wakes::Wakes;
 use linux_raw_sys::general::{
     UFFD_FEATURE_EXACT_ADDRESS, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM,
     UFFD_FEATURE_PAGEFAULT_FLAG_WP, UFFD_FEATURE_POISON, UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
@@ -103,6 +104,7 @@ pub fn open(config: &Config) -> Result<Opened, OpenError> {
     let reservation = Reservation::new(config)?;
     let (engine, engines, chosen) = choose(config, &reservation)?;
     let profile = profile(&engine, chosen, &reservation);
+    let wakes = matches!(engine, Engine::Uffd(_)).then(Wakes::of_this_machine);
     let report = EngineReport {
         chosen,
         engines,
@@ -111,11 +113,11 @@ pub fn open(config: &Config) -> Result<Opened, OpenError> {
         calls: if cfg!(feature = "userfaultfd") { "userfaultfd crate" } else { "rustix" },
         reservation_bytes: reservation.bytes(),
         reservation_limited_by: reservation.limited_by(),
+        wakes,
     };
-    let has_faults = matches!(engine, Engine::Uffd(_));
     let shared = Arc::new(Shared::new(owner, reservation, engine, profile));
-    let source = has_faults.then(|| LinuxFaults::new(Arc::clone(&shared)).map(Arc::new)).transpose();
-    let source = source.map_err(small("making an eventfd"))?;
+    let source = wakes.map(|wakes| LinuxFaults::new(Arc::clone(&shared), wakes.spin_ns).map(Arc::new));
+    let source = source.transpose().map_err(small("making an eventfd"))?;
     Ok(Opened { host: Arc::new(LinuxHost::new(shared)), source, report })
 }
 

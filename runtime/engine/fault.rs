@@ -153,10 +153,16 @@ impl<P: Ports> Engine<P> {
                 self.give_birth(range, index, block, page, mask);
                 false
             }
-            FaultAnswer::ReadWrite(mask) => {
+            FaultAnswer::ReadWrite(mut mask) => {
                 if block.device_valid().intersects(&mask) {
                     match self.take_from_gate(range, index, Park::Yes) {
-                        Taken::After(uses) => block.add_uses(&uses),
+                        Taken::After(uses) => {
+                            if block.was_read_again(&uses) {
+                                mask = mask
+                                    & PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub);
+                            }
+                            block.add_uses(&uses);
+                        }
                         Taken::Deciding => {
                             block.park(page, write);
                             return true;

@@ -79,6 +79,9 @@ impl<P: Ports> Engine<P> {
             } else {
                 block.launch_commit(ops.copy.id, &plan.masks)
             };
+            if !work.copy_in.is_empty() {
+                block.note_duplicates(&plan.range.gate.lock().uses);
+            }
             Counters::add(
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),

@@ -77,6 +77,10 @@ impl<P: Ports> Engine<P> {
                 outcome = outcome.and_then(|()| self.hold_block(ops, plan, block, found));
             }
             let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));
+            if outcome.is_err() {
+                // Under the locks still: R may show what these holds forbid.
+                held.iter_mut().for_each(|(_, block)| block.abort(&ops.ids()));
+            }
             drop(held);
             done += group.len();
             if outcome.is_err() {

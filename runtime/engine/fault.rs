@@ -70,7 +70,8 @@ impl<P: Ports> Engine<P> {
                 };
                 let fetch = self.config.policy.fetch(&mut range.stream.lock(), &touch, g);
                 let page = g.page_in_block(fault.page);
-                let parked = self.answer(&range, index, &mut block, page, fault.write, fetch.pages);
+                let parked =
+                    self.answer(&range, index, &mut block, page, fault.write, self.in_granules(fetch.pages));
                 if parked {
                     // Under the block's lock, so that the answer comes later.
                     let since = &range.parked_since;
@@ -142,8 +143,9 @@ impl<P: Ports> Engine<P> {
                 self.give_birth(range, index, block, page, mask);
                 false
             }
-            FaultAnswer::ReadWrite(mask) => {
+            FaultAnswer::ReadWrite(mut mask) => {
                 if block.device_valid().intersects(&mask) {
+                    mask |= block.storable(self.in_granules(mask));
                     match self.take_from_gate(range, index, Park::Yes) {
                         Taken::After(uses) => block.add_uses(&uses),
                         Taken::Deciding => {
@@ -195,12 +197,21 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// Gives all of `mask` host pages.
+    pub(crate) fn populate(&self, range: &RangeCell<P>, index: u32, mask: PageMask) -> Result<(), HostError> {
+        mask.runs().try_for_each(|run| self.host.populate(range.run(index, &run)))
+    }
+
+    /// The pages that are best shown together with `pages`: whole units of what R is best changed in.
+    pub(crate) fn in_granules(&self, pages: PageMask) -> PageMask {
+        pages.rounded_to(self.host.profile().map_granule_bytes / self.config.geometry.page_bytes)
+    }
+
     /// First touch of `page`: host pages of zeros, writable, for all of `mask` if that can be, else for the page alone.
     fn give_birth(&self, range: &RangeCell<P>, index: u32, block: &mut Block, page: u32, mask: PageMask) {
         let touched = PageMask::single(page);
-        let populate =
-            |mask: &PageMask| mask.runs().try_for_each(|run| self.host.populate(range.run(index, &run)));
-        let mask = match populate(&mask).map(|()| mask).or_else(|_| populate(&touched).map(|()| touched)) {
+        let populate = |mask| self.populate(range, index, mask).map(|()| mask);
+        let mask = match populate(mask).or_else(|_| populate(touched)) {
             Ok(mask) => mask,
             Err(error) => {
                 self.exec.report(format_args!("no host memory for a touch of `{}`: {error}", range.label));
@@ -287,8 +298,8 @@ impl<P: Ports> Engine<P> {
                     continue; // answered together with a neighbour
                 }
                 block.take_parked(page, write);
-                let extent =
-                    PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages | around;
+                let sub = PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub);
+                let extent = self.in_granules(sub | pages | around);
                 if !self.answer(range, index, block, page, write, extent) {
                     match range.parked_since.swap(0, Ordering::AcqRel) {
                         0 => {}

@@ -61,6 +61,10 @@ pub struct Setup {
     pub inline_bytes: u64,
     pub delay: Duration,
     pub faults: FaultMode,
+    /// Touches are answered in their own threads where that can be.
+    pub in_thread: bool,
+    /// R is best changed by blocks.
+    pub by_block: bool,
     pub publish_read_only: bool,
     pub protect: bool,
     pub strict: bool,
@@ -88,6 +92,8 @@ impl Default for Setup {
             inline_bytes: 0,
             delay: Duration::ZERO,
             faults: FaultMode::Full,
+            in_thread: false,
+            by_block: false,
             publish_read_only: true,
             protect: true,
             strict: false,
@@ -133,7 +139,13 @@ pub fn spans() -> Vec<Setup> {
         Setup { geometry: LARGE, import: false, regions: 2, timelines: 1, ..base.clone() },
         Setup { import_limit: 512, ..base.clone() },
         Setup { faults: FaultMode::Declared, ..base.clone() },
-        Setup { faults: FaultMode::Declared, import: false, timelines: 1, ..base },
+        Setup { faults: FaultMode::Declared, import: false, timelines: 1, ..base.clone() },
+        Setup { in_thread: true, ..base.clone() },
+        Setup { in_thread: true, kind: MemoryKind::DeviceCoherent, geometry: LARGE, ..base.clone() },
+        Setup { in_thread: true, kind: MemoryKind::DeviceCoherent, publish_read_only: false, ..base.clone() },
+        Setup { in_thread: true, by_block: true, faults: FaultMode::UserOnly, ..base.clone() },
+        Setup { in_thread: true, by_block: true, kind: MemoryKind::DeviceCoherent, ..base.clone() },
+        Setup { by_block: true, geometry: LARGE, import: false, ..base },
     ]
 }
 
@@ -149,6 +161,7 @@ pub fn in_place() -> Vec<Setup> {
         Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
         Setup { publish_read_only: false, timelines: 1, ..base.clone() },
         Setup { protect: false, ..base.clone() },
+        Setup { in_thread: true, by_block: true, ..base.clone() },
         Setup { faults: FaultMode::Declared, ..base },
     ]
 }
@@ -201,6 +214,8 @@ impl<H: HostMemory> World<H> {
             setup.blocks,
             FakeHostOptions {
                 faults: setup.faults,
+                in_thread: setup.in_thread,
+                granule_pages: if setup.by_block { setup.geometry.pages_per_block } else { 1 },
                 publish_read_only: setup.publish_read_only,
                 protect: setup.protect,
                 populated_pages_max: setup.populated_max,

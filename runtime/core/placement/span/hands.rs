@@ -183,8 +183,7 @@ impl SpanPlacement {
         let Victims { sources, queue } = victims;
         let queue = queue.get_or_insert_with(|| {
             let movable = self.spans.values().filter(|span| span.movable() && !sources.contains(&span.id));
-            let price =
-                |span: &Span| self.policy.0.price(&span.as_victim(), self.now) / u64::from(span.frames.count);
+            let price = |span: &Span| self.price(span) / u64::from(span.frames.count);
             movable.map(|span| Reverse((price(span), span.id))).collect()
         });
         queue.pop().map(|Reverse((_, id))| id)

@@ -9,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
+use vkhmm_core::policy::{Adaptive, Plain};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
 use vkhmm_engine::{
     AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, PlacementKind, Ports,
@@ -68,6 +69,8 @@ pub struct Setup {
     pub publish_read_only: bool,
     pub protect: bool,
     pub strict: bool,
+    /// A touch brings its sub-block, and nothing else comes along.
+    pub plain: bool,
     pub batch_age: Duration,
     pub populated_max: u64,
 }
@@ -97,6 +100,7 @@ impl Default for Setup {
             publish_read_only: true,
             protect: true,
             strict: false,
+            plain: false,
             batch_age: Duration::from_micros(200),
             populated_max: u64::MAX,
         }
@@ -254,6 +258,7 @@ impl<H: HostMemory> World<H> {
             import_bytes_min: 1,
             in_place_bytes: setup.in_place.unwrap_or(0),
             strict_io: setup.strict,
+            policy: if setup.plain { Arc::new(Plain) } else { Arc::new(Adaptive) },
             batch_age: setup.batch_age,
             watchdog: Duration::from_secs(3),
             ..Config::default()

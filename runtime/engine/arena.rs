@@ -222,10 +222,14 @@ impl<P: Ports> Engine<P> {
         if need > stats.free + stats.retired && arena.frames_taken < arena.limit_frames() {
             let explicit = self.config.device_memory_limit.is_some();
             let missing = need - stats.free - stats.retired;
-            if let Err(error) = arena.grow(&self.device, missing, explicit) {
-                if arena.frames_taken == 0 || matches!(error, EngineError::DeviceLost { .. }) {
+            match arena.grow(&self.device, missing, explicit) {
+                Ok(()) => {
+                    arena.pieces.last_key_value().into_iter().for_each(|(first, _)| self.note_view(*first))
+                }
+                Err(error) if arena.frames_taken == 0 || matches!(error, EngineError::DeviceLost { .. }) => {
                     return Err(NoFrames::Error(error));
                 }
+                Err(_) => {}
             }
         }
         let frame_bytes = self.config.geometry.frame_bytes();
@@ -389,6 +393,7 @@ impl<P: Ports> Engine<P> {
                 arena.frames_taken -= count;
                 arena.forget_frames(FrameRun { first, count });
                 drop(arena);
+                self.forget_view(first);
                 self.device.shrink(first);
                 return Ok(());
             }

@@ -70,6 +70,7 @@ impl<P: Ports> Engine<P> {
             }
         }
         if let Some(source) = faults {
+            source.resolve_with(None);
             source.interrupt();
         }
         self.work.notify();
@@ -180,6 +181,7 @@ impl<P: Ports> Engine<P> {
 
     /// Reclaims dropped ranges that nothing uses any more.
     pub(crate) fn reap(&self) {
+        self.free_bygone();
         let candidates: Vec<Arc<RangeCell<P>>> = {
             let zombies = self.zombies.lock();
             if zombies.is_empty() {

@@ -72,7 +72,8 @@ impl<P: Ports> Engine<P> {
                 };
                 let fetch = self.config.policy.fetch(&mut range.stream.lock(), &touch, g);
                 let page = g.page_in_block(fault.page);
-                let parked = self.answer(&range, index, &mut block, page, fault.write, fetch.pages);
+                let parked =
+                    self.answer(&range, index, &mut block, page, fault.write, self.in_granules(fetch.pages));
                 if parked {
                     // Under the block's lock, so that the answer comes later.
                     let since = &range.parked_since;
@@ -111,7 +112,7 @@ impl<P: Ports> Engine<P> {
     }
 
     /// What comes home with a touch of `page` before anything else does: its sub-block, or what R is best changed in.
-    fn first_of(&self, page: u32) -> PageMask {
+    pub(crate) fn first_of(&self, page: u32) -> PageMask {
         let g = self.config.geometry;
         let granule = self.host.profile().map_granule_bytes / g.page_bytes;
         PageMask::single(page).rounded_to(granule.max(g.pages_per_sub))
@@ -158,8 +159,7 @@ impl<P: Ports> Engine<P> {
                     match self.take_from_gate(range, index, Park::Yes) {
                         Taken::After(uses) => {
                             if block.was_read_again(&uses) {
-                                mask = mask
-                                    & PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub);
+                                mask = mask & self.first_of(page);
                             }
                             block.add_uses(&uses);
                         }
@@ -168,6 +168,7 @@ impl<P: Ports> Engine<P> {
                             return true;
                         }
                     }
+                    mask |= block.storable(self.in_granules(mask));
                     block.make_host(mask);
                 }
                 self.note_touch(range, index, mask);
@@ -209,12 +210,21 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// Gives all of `mask` host pages.
+    pub(crate) fn populate(&self, range: &RangeCell<P>, index: u32, mask: PageMask) -> Result<(), HostError> {
+        mask.runs().try_for_each(|run| self.host.populate(range.run(index, &run)))
+    }
+
+    /// The pages that are best shown together with `pages`: whole units of what R is best changed in.
+    pub(crate) fn in_granules(&self, pages: PageMask) -> PageMask {
+        pages.rounded_to(self.host.profile().map_granule_bytes / self.config.geometry.page_bytes)
+    }
+
     /// First touch of `page`: host pages of zeros, writable, for all of `mask` if that can be, else for the page alone.
     fn give_birth(&self, range: &RangeCell<P>, index: u32, block: &mut Block, page: u32, mask: PageMask) {
         let touched = PageMask::single(page);
-        let populate =
-            |mask: &PageMask| mask.runs().try_for_each(|run| self.host.populate(range.run(index, &run)));
-        let mask = match populate(&mask).map(|()| mask).or_else(|_| populate(&touched).map(|()| touched)) {
+        let populate = |mask| self.populate(range, index, mask).map(|()| mask);
+        let mask = match populate(mask).or_else(|_| populate(touched)) {
             Ok(mask) => mask,
             Err(error) => {
                 self.exec.report(format_args!("no host memory for a touch of `{}`: {error}", range.label));
@@ -301,8 +311,8 @@ impl<P: Ports> Engine<P> {
                     continue; // answered together with a neighbour
                 }
                 block.take_parked(page, write);
-                let extent =
-                    PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub) | pages | around;
+                let sub = PageMask::single(page).rounded_to(self.config.geometry.pages_per_sub);
+                let extent = self.in_granules(sub | pages | around);
                 if !self.answer(range, index, block, page, write, extent) {
                     match range.parked_since.swap(0, Ordering::AcqRel) {
                         0 => {}

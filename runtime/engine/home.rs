@@ -49,13 +49,37 @@ pub(crate) enum Taken {
     Deciding,
 }
 
+/// Pages of one block as stretches that are neighbours on both sides: offset in the reservation, offset in device memory, bytes.
+pub(crate) fn stretches<P: Ports>(
+    range: &RangeCell<P>,
+    index: u32,
+    block: &Block,
+    pages: PageMask,
+) -> impl Iterator<Item = (u64, u64, u64)> {
+    let page_bytes = u64::from(range.geometry.page_bytes);
+    let first = range.first_page(index).0;
+    let mut pages = pages.runs().flatten().peekable();
+    core::iter::from_fn(move || {
+        let page = pages.next()?;
+        let (host, device) = ((first + u64::from(page)) * page_bytes, block.device_offset(page));
+        let mut bytes = page_bytes;
+        let follows = |next: &u32, bytes| {
+            (first + u64::from(*next)) * page_bytes == host + bytes
+                && block.device_offset(*next) == device + bytes
+        };
+        while pages.next_if(|next| follows(next, bytes)).is_some() {
+            bytes += page_bytes;
+        }
+        Some((host, device, bytes))
+    })
+}
+
 impl<P: Ports> Engine<P> {
     /// Closes the gate for a block whose pages leave the device, under the block's lock.
     pub(crate) fn take_from_gate(&self, range: &RangeCell<P>, block: u32, park: Park) -> Taken {
         let mut gate = range.gate.lock();
-        gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });
-        if gate.deciding == 0 {
-            return Taken::After(gate.uses);
+        if let Some(uses) = gate.close(block) {
+            return Taken::After(uses);
         }
         gate.awaited = true;
         if park == Park::Yes && !gate.waiting.contains(&block) {
@@ -85,20 +109,9 @@ impl<P: Ports> Engine<P> {
         block: &Block,
         pages: PageMask,
     ) -> Vec<Piece<P::Device>> {
-        let page_bytes = u64::from(self.config.geometry.page_bytes);
-        let mut out: Vec<Piece<P::Device>> = Vec::new();
-        for run in pages.runs() {
-            for page in run {
-                let host = (range.first_page(index).0 + u64::from(page)) * page_bytes;
-                let device = block.device_offset(page);
-                match out.last_mut() {
-                    Some(last) if last.host + last.bytes == host && last.device + last.bytes == device => {
-                        last.bytes += page_bytes;
-                    }
-                    _ => out.push(Piece { host, device, bytes: page_bytes, import: None }),
-                }
-            }
-        }
+        let stretches = stretches(range, index, block, pages);
+        let piece = |(host, device, bytes)| Piece { host, device, bytes, import: None };
+        let mut out: Vec<Piece<P::Device>> = stretches.map(piece).collect();
         self.add_imports(range, &mut out);
         out
     }

@@ -36,6 +36,7 @@ mod memory;
 mod op;
 mod range;
 mod report;
+mod resolve;
 mod stats;
 mod submit;
 mod trace;
@@ -154,6 +155,12 @@ pub struct Engine<P: Ports> {
     pub(crate) fences: MutexOf<P, fence::Fences<P>>,
     /// Lock: leaf. Owns dropped ranges that operations still use.
     pub(crate) zombies: MutexOf<P, Vec<Arc<RangeCell<P>>>>,
+    /// Lock: leaf. Owns the views of device memory that need no driver.
+    pub(crate) views: MutexOf<P, resolve::Views>,
+    /// Lock: leaf. Owns ranges that are gone, for as long as a visitor may have found them.
+    pub(crate) bygone: resolve::Bygone<P>,
+    /// Touches that are being answered in their own threads.
+    pub(crate) visitors: AtomicU32,
     /// Lock: leaf. Owns the last trace events.
     pub(crate) trace: MutexOf<P, trace::Ring>,
     /// Lock: leaf. Owns the waits by label.
@@ -210,6 +217,9 @@ impl<P: Ports> Engine<P> {
             slots: exec.mutex(Rank::Leaf, submit::Slots::new(device.profile().staging.slots)),
             fences: exec.mutex(Rank::Leaf, fence::Fences::new()),
             zombies: exec.mutex(Rank::Leaf, Vec::new()),
+            views: exec.mutex(Rank::Leaf, Vec::new()),
+            bygone: exec.mutex(Rank::Leaf, Vec::new()),
+            visitors: AtomicU32::new(0),
             trace: exec.mutex(Rank::Leaf, trace::Ring::default()),
             waited: exec.mutex(Rank::Leaf, waits::Table::new()),
             loss: exec.mutex(Rank::Leaf, None),
@@ -249,6 +259,7 @@ impl<P: Ports> Engine<P> {
         let me = Arc::clone(self);
         self.exec.spawn("vkhmm-submit", Box::new(move || me.submit_loop()))?;
         if let Some(source) = faults {
+            self.answer_in_threads(&*source);
             for _ in 0..self.config.fault_threads {
                 // Thread `fault`: owns nothing · may block on the fault source alone · must never wait for work.
                 let (me, source) = (Arc::clone(self), Arc::clone(&source));

@@ -114,7 +114,7 @@ impl<P: Ports> Engine<P> {
             return;
         }
         let old = self.space.lock().remove(range);
-        drop(old);
+        self.let_go(old);
         self.progress.notify();
     }
 

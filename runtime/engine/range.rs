@@ -149,6 +149,12 @@ impl Gate {
         self.device_only.put(block, summary.device_only);
     }
 
+    /// Closes itself for a block whose pages leave the device. The uses to wait for, unless a launch is deciding.
+    pub(crate) fn close(&mut self, block: u32) -> Option<Uses> {
+        self.put(block, Summary { device_valid: false, device_only: false });
+        (self.deciding == 0).then_some(self.uses)
+    }
+
     /// Whether the blocks let a launch pass: valid on the device, and for writers unreadable by the host. And how many words were
     /// read for it.
     pub(crate) fn lets_pass(&self, from: u32, to: u32, writes: bool, blocks: u32) -> (bool, u32) {

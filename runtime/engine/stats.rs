@@ -40,6 +40,8 @@ counters! {
     faults_read,
     /// CPU stores that found their page absent or read-only.
     faults_write,
+    /// Touches that were answered at once, in the threads that made them.
+    faults_in_thread,
     /// Touches that had to wait for an operation.
     faults_parked,
     /// Touches of addresses that no allocation owns.

@@ -46,19 +46,35 @@ pub(crate) struct Ring {
 
 impl Ring {
     const EVENTS_MAX: usize = 4096;
+
+    /// Takes its memory, once.
+    pub(crate) fn reserve(&mut self) {
+        if self.events.capacity() == 0 {
+            self.events.reserve_exact(Self::EVENTS_MAX);
+        }
+    }
+
+    fn push(&mut self, event: TraceEvent) {
+        self.reserve();
+        if self.events.len() == Self::EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
 }
 
 impl<P: Ports> Engine<P> {
     pub(crate) fn note(&self, cause: TraceCause, bytes: ByteRange) {
         let event = TraceEvent { at_ns: self.exec.now(), cause, bytes };
-        let mut ring = self.trace.lock();
-        if ring.events.capacity() == 0 {
-            ring.events.reserve_exact(Ring::EVENTS_MAX);
+        self.trace.lock().push(event);
+    }
+
+    /// As [`Self::note`], if nobody else writes just then. Neither waits nor allocates.
+    pub(crate) fn try_note(&self, cause: TraceCause, bytes: ByteRange) {
+        let event = TraceEvent { at_ns: self.exec.now(), cause, bytes };
+        if let Some(mut ring) = self.trace.try_lock().filter(|ring| ring.events.capacity() > 0) {
+            ring.push(event);
         }
-        if ring.events.len() == Ring::EVENTS_MAX {
-            ring.events.pop_front();
-        }
-        ring.events.push_back(event);
     }
 
     /// The last events, oldest first.

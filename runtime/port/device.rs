@@ -387,6 +387,14 @@ pub trait Device: Send + Sync + 'static {
     /// `Lost`.
     fn read_frames(&self, device_offset: u64, to: RawBytes) -> Result<(), DeviceError>;
 
+    /// The bytes of the piece that begins at `first`, where the CPU may load them at any moment without a word to the device, and
+    /// sees what completed work wrote: for handlers in which nothing may be called. They are there until `shrink`. `None`:
+    /// [`Device::read_frames`] is the only way.
+    fn frames_at(&self, first: FrameIndex) -> Option<RawBytes> {
+        let _ = first;
+        None
+    }
+
     /// Copies host bytes to frames by the CPU, visible to later submissions. Only where [`MemoryKindProfile::cpu_writes`].
     ///
     /// # Errors

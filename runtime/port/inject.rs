@@ -9,7 +9,7 @@ mod faults;
 pub use faults::FaultTrouble;
 
 use crate::host::Errno;
-use crate::{Access, Fault, FaultSource, HostError, HostMemory, HostProfile, RawBytes};
+use crate::{Access, Fault, FaultSource, HostError, HostMemory, HostProfile, RawBytes, Resolver};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use faults::Stirred;
@@ -210,6 +210,10 @@ impl<F: FaultSource> FaultSource for Injected<F> {
             None => self.inner.next(faults, timeout),
             Some(stirred) => stirred.next(&*self.inner, faults, timeout),
         }
+    }
+
+    fn resolve_with(&self, resolver: Option<Arc<dyn Resolver>>) {
+        self.inner.resolve_with(resolver);
     }
 
     fn interrupt(&self) {

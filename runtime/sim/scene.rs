@@ -349,6 +349,7 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
 
 fn note_what_happened(stage: &Stage, lost: bool) {
     let (stats, setting, mut met) = (stage.engine.stats(), &stage.setting, stage.met());
+    let in_thread_bytes = if setting.host.in_thread { stats.path_cpu_bytes } else { 0 };
     let events = [
         ("eviction", stats.evictions_clean + stats.evictions_dirty),
         ("eviction of dirty pages", stats.evictions_dirty),
@@ -358,6 +359,8 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("launch in place", stats.launches_in_place),
         ("parked touch", stats.faults_parked),
         ("stray touch", stats.faults_stray),
+        ("touch answered in its thread", stats.faults_in_thread),
+        ("device bytes read in the touching thread", in_thread_bytes),
         ("zeros made on the device", stats.zeroed_bytes),
         ("move inside the device", stats.moved_bytes),
         ("bind", stats.bound_bytes),
@@ -372,6 +375,7 @@ fn note_what_happened(stage: &Stage, lost: bool) {
     ];
     events.into_iter().for_each(|(what, n)| met.add(format!("event: {what}"), n));
     met.note(format!("memory: {:?}", setting.device.kind));
+    met.note(format!("shown by: {}", if setting.host.granule_pages > 1 { "block" } else { "page" }));
     met.note(format!("faults: {:?}", setting.host.faults));
     met.note(format!("way: {}", if setting.device.import.is_some() { "import" } else { "staging" }));
     met.note(format!("queues: {}", setting.device.timelines));

@@ -423,6 +423,10 @@ impl Device for VulkanDevice {
         Ok(())
     }
 
+    fn frames_at(&self, first: FrameIndex) -> Option<RawBytes> {
+        self.profile.memory.cpu_reads.then(|| self.arena.bytes_at(first))?
+    }
+
     fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError> {
         const OPERATION: &str = "write device memory";
         let _section = exit::section();

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
-use vkhmm_port::DeviceError;
+use vkhmm_port::{DeviceError, RawBytes};
 
 pub(crate) use sparse::{Reserved, SparseSpace};
 
@@ -324,6 +324,13 @@ impl Arena {
             Some(view) if allowed => Ok((view, place.offset)),
             _ => Err(refused(operation, format!("the CPU may not do that to {:?} memory", self.kind.kind))),
         }
+    }
+
+    /// The bytes of the piece at `first`, if the CPU may load them without a word to the driver.
+    pub(crate) fn bytes_at(&self, first: FrameIndex) -> Option<RawBytes> {
+        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        let piece = pieces.get(&first.0).filter(|_| !self.guarded)?;
+        piece.view.as_ref().filter(|view| view.is_coherent()).map(HostView::bytes)
     }
 
     /// What the arena may have in all: the process's budget less what it uses elsewhere.

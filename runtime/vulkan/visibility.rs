@@ -76,6 +76,11 @@ impl HostView {
         Self { memory, offset, mapped, mirror, coherent, atom }
     }
 
+    /// Whether what completed work wrote is seen without invalidating anything.
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.coherent
+    }
+
     /// The bytes themselves.
     pub(crate) fn bytes(&self) -> RawBytes {
         self.mirror.as_ref().map_or(self.mapped, |mirror| mirror.bytes)

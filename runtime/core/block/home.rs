@@ -7,14 +7,20 @@ use crate::units::{FrameIndex, OpId};
 impl Block {
     /// Device → Shared (`keep`) or Host: from now on `op` copies the pages home, and the CPU waits for it.
     pub fn begin_home(&mut self, op: OpId, mask: PageMask, keep: bool, cause: Cause) {
+        self.home_now(mask, keep);
+        self.transfers.push(Transfer { op, mask, cause });
+        self.add_hold(Hold { op, kind: HoldKind::Exclusive, mask });
+    }
+
+    /// Device → Shared (`keep`) or Host at once: the CPU has copied the bytes home while the block's lock was held, and whoever wrote
+    /// them is done.
+    pub fn home_now(&mut self, mask: PageMask, keep: bool) {
         debug_assert!(self.dirty().covers(&mask), "only pages that the device alone has go home");
         debug_assert!(!self.held_exclusive.intersects(&mask), "two movers of one page");
         self.host_valid |= mask;
         if !keep {
             self.dev_mut().valid.remove(&mask);
         }
-        self.transfers.push(Transfer { op, mask, cause });
-        self.add_hold(Hold { op, kind: HoldKind::Exclusive, mask });
     }
 
     /// The device copies of `pages` go, and their frames. Returns the pages whose bytes `op`, which holds them exclusively, must

@@ -28,6 +28,18 @@ impl Block {
     /// What to do about a touch of `page`. `extent` are the pages that policy would serve with it; of these only such pages are
     /// taken as have the same answer. Parking is noted here; everything else is done by the transition that the answer names.
     pub fn fault(&mut self, page: u32, write: bool, extent: PageMask, duplicates: bool) -> FaultAnswer {
+        let answer = self.look(page, write, extent, duplicates);
+        if matches!(answer, FaultAnswer::Park(_) | FaultAnswer::ParkFull) {
+            self.park(page, write);
+        }
+        if write && matches!(answer, FaultAnswer::ReadWrite(_)) {
+            self.note_upload(page);
+        }
+        answer
+    }
+
+    /// As [`Block::fault`], for whoever may find that he cannot do it: nothing is noted.
+    pub fn look(&self, page: u32, write: bool, extent: PageMask, duplicates: bool) -> FaultAnswer {
         if !self.used.contains(page) || self.lost.contains(page) {
             return FaultAnswer::Poison;
         }
@@ -40,9 +52,7 @@ impl Block {
                 && (h.kind == HoldKind::Exclusive || (h.kind == HoldKind::InPlace && stores))
         };
         if let Some(hold) = self.holds.iter().find(blocking) {
-            let op = hold.op;
-            self.park(page, write);
-            return FaultAnswer::Park(op);
+            return FaultAnswer::Park(hold.op);
         }
         let in_place = self.holds_of(HoldKind::InPlace);
         let free = (extent & self.used).minus(&self.held_exclusive) | PageMask::single(page);
@@ -65,13 +75,17 @@ impl Block {
                 FaultAnswer::ReadOnly(free & self.host_valid & self.dev().valid)
             }
             Location::Shared => FaultAnswer::ReadWrite(unread & self.host_valid),
-            Location::Device if !self.has_room(1) => {
-                self.park(page, write);
-                FaultAnswer::ParkFull
-            }
+            Location::Device if !self.has_room(1) => FaultAnswer::ParkFull,
             // An admitted launch is yet to say which of the pages it reads are copied in: none becomes Host meanwhile.
             Location::Device => FaultAnswer::Home(if stores { unread } else { free } & self.dirty()),
         }
+    }
+
+    /// Of `pages` those that can become Host and be shown read-write now, whatever touch they come with.
+    pub fn storable(&self, pages: PageMask) -> PageMask {
+        (pages & self.used & self.host_valid)
+            .minus(&self.held_exclusive)
+            .minus(&self.holds_of(HoldKind::InPlace))
     }
 
     /// Notes a touch that cannot be answered now.

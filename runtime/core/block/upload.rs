@@ -56,23 +56,39 @@ impl Uploads {
 
 impl Block {
     /// Duplicates that a store to `page` ends with that page's own sub-block.
-    pub(super) fn upload_with(&mut self, page: u32) -> PageMask {
+    pub(super) fn upload_with(&self, page: u32) -> PageMask {
+        let (all, witness) = self.upload_guess(page);
+        all.minus(&witness)
+    }
+
+    /// A store to `page` is answered: the guess that went with it counts.
+    pub fn note_upload(&mut self, page: u32) {
+        let (all, witness) = self.upload_guess(page);
+        let of_page = PageMask::single(page).rounded_to(self.geometry.pages_per_sub);
+        if of_page.covers(&all) {
+            return;
+        }
+        self.uploads.guesses = self.uploads.guesses.wrapping_add(1);
+        if !witness.is_empty() {
+            self.uploads.witness = witness;
+        }
+    }
+
+    /// What was uploaded with `page`, and, for one guess in [`WITNESS_EVERY`], a sub-block of it that tells whether the host still
+    /// rewrites all of it.
+    fn upload_guess(&self, page: u32) -> (PageMask, PageMask) {
         let of_page = PageMask::single(page).rounded_to(self.geometry.pages_per_sub);
         let all = self.uploads.moved & self.uploads.once & self.host_valid & self.dev().valid;
         if !all.contains(page) {
-            return PageMask::EMPTY;
+            return (PageMask::EMPTY, PageMask::EMPTY);
         }
-        if of_page.covers(&all) {
-            return all;
-        }
-        self.uploads.guesses = self.uploads.guesses.wrapping_add(1);
-        if self.uploads.guesses % WITNESS_EVERY != 0 {
-            return all;
+        let is_tested = self.uploads.guesses.wrapping_add(1) % WITNESS_EVERY == 0;
+        if of_page.covers(&all) || !is_tested {
+            return (all, PageMask::EMPTY);
         }
         let last =
             all.minus(&of_page).runs().last().map_or(PageMask::EMPTY, |run| PageMask::single(run.end - 1));
-        self.uploads.witness = last.rounded_to(self.geometry.pages_per_sub).minus(&of_page);
-        all.minus(&self.uploads.witness)
+        (all, last.rounded_to(self.geometry.pages_per_sub).minus(&of_page))
     }
 
     /// Duplicates were made while launches without holds had used `uses`.

@@ -78,22 +78,23 @@ impl<P: Ports> Engine<P> {
             }
             let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));
             if outcome.is_err() {
-                // Under the locks still: R may show what these holds forbid.
-                held.iter_mut().for_each(|(_, block)| block.abort(&ops.ids()));
-            }
-            drop(held);
-            done += group.len();
-            if outcome.is_err() {
+                // Before anybody else sees them: R may still show what they hold.
+                held.iter_mut().for_each(|(plan, block)| self.undo_holds(ops, plan, block));
+                drop(held);
                 for plan in &plans[..done] {
-                    let mut block = plan.range.blocks[plan.index as usize].lock();
-                    block.abort(&ops.ids());
-                    self.resume(&plan.range, plan.index, &mut block, PageMask::EMPTY);
-                    self.refresh_gate(&plan.range, plan.index, &block);
+                    self.undo_holds(ops, plan, &mut plan.range.blocks[plan.index as usize].lock());
                 }
                 return outcome;
             }
+            done += group.len();
         }
         Ok(())
+    }
+
+    fn undo_holds(&self, ops: &Ops<P>, plan: &BlockPlan<P>, block: &mut Block) {
+        block.abort(&ops.ids());
+        self.resume(&plan.range, plan.index, block, PageMask::EMPTY);
+        self.refresh_gate(&plan.range, plan.index, block);
     }
 
     fn hold_block(

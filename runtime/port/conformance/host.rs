@@ -1,13 +1,14 @@
 //! The contract of HostMemory and FaultSource.
 //!
 //! [`mapping`] is about what R allows, [`poison`] about poison and holes, [`faults`] about who is parked and woken, [`messages`] about
-//! what is said of it. Cases speak in *units*, one map granule each, so that they run at 4 KiB and at 2 MiB alike. A host that parks
+//! what is said of it, [`resolver`] about touches that are answered in their own threads. Cases speak in *units*, one map granule each, so that they run at 4 KiB and at 2 MiB alike. A host that parks
 //! nobody has R mapped always: its cases say so.
 
 mod faults;
 mod mapping;
 mod messages;
 mod poison;
+mod resolver;
 
 use super::{Case, PATIENCE, QUIET, Task, is_stopped, run_all};
 use crate::fake::FakeHost;
@@ -52,17 +53,25 @@ pub struct HostUnderTest<H, F> {
     host: Arc<H>,
     faults: Arc<F>,
     view: Arc<dyn AppView>,
+    asks_in_threads: bool,
 }
 
 impl<H: HostMemory, F: FaultSource> HostUnderTest<H, F> {
     /// Binds the parts of one reservation. `geometry.page_bytes` is the page of `host`'s runs.
     pub fn new(geometry: Geometry, host: H, faults: F, view: impl AppView) -> Self {
-        Self { geometry, host: Arc::new(host), faults: Arc::new(faults), view: Arc::new(view) }
+        let (host, faults, view) = (Arc::new(host), Arc::new(faults), Arc::new(view));
+        Self { geometry, host, faults, view, asks_in_threads: false }
+    }
+
+    /// Its fault source puts touches to the resolver in the threads that made them; any other one must not.
+    #[must_use]
+    pub fn asking_in_threads(self) -> Self {
+        Self { asks_in_threads: true, ..self }
     }
 }
 
 /// How many cases [`run_host`] runs, whatever the profile.
-pub const HOST_CASES: usize = 30;
+pub const HOST_CASES: usize = 33;
 
 /// Runs the suite; how many cases ran, which is [`HOST_CASES`]. `exec` starts the application threads: for an engine that resolves
 /// faults in the faulting thread it must be one that blocks no signals (`FakeExec`).
@@ -104,6 +113,9 @@ pub fn run_host<X: Exec, H: HostMemory, F: FaultSource>(
         ("a message names the page and the access", messages::names),
         ("interrupt ends every next", messages::interrupt),
         ("several readers share the messages", messages::readers),
+        ("a resolver is asked, with page and access", resolver::asked),
+        ("what a resolver leaves comes as a message", resolver::left),
+        ("nobody is inside a resolver that was taken back", resolver::taken_back),
     ];
     run_all("host", &cases, || Stage { exec: exec.clone(), it: factory() })
 }

@@ -13,7 +13,9 @@ const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_b
 fn host(geometry: Geometry, options: &FakeHostOptions) -> usize {
     run_host(&FakeExec::new(), &|| {
         let host = FakeHost::new(geometry, 16, options.clone());
-        HostUnderTest::new(geometry, host.clone(), host.faults(), host)
+        let parks = options.faults != FaultMode::Declared;
+        let it = HostUnderTest::new(geometry, host.clone(), host.faults(), host);
+        if options.in_thread && parks { it.asking_in_threads() } else { it }
     })
 }
 
@@ -23,11 +25,15 @@ fn fake_host_keeps_the_contract() {
     assert_eq!(host(SMALL, &best), HOST_CASES);
     assert_eq!(host(Geometry::PRODUCTION, &best), HOST_CASES);
     for granule_pages in [2, 8] {
-        assert_eq!(host(SMALL, &FakeHostOptions { granule_pages, ..best.clone() }), HOST_CASES);
+        for in_thread in [false, true] {
+            let options = FakeHostOptions { granule_pages, in_thread, ..best.clone() };
+            assert_eq!(host(SMALL, &options), HOST_CASES);
+        }
     }
     for (publish_read_only, protect) in [(false, true), (true, false), (false, false)] {
         for faults in [FaultMode::Full, FaultMode::UserOnly, FaultMode::Declared] {
-            let options = FakeHostOptions { publish_read_only, protect, faults, ..best.clone() };
+            let in_thread = !protect;
+            let options = FakeHostOptions { publish_read_only, protect, faults, in_thread, ..best.clone() };
             assert_eq!(host(SMALL, &options), HOST_CASES);
         }
     }

@@ -459,6 +459,12 @@ impl<X: Exec> Device for FakeDevice<X> {
         Ok(())
     }
 
+    fn frames_at(&self, first: FrameIndex) -> Option<RawBytes> {
+        let pieces = &locked(&self.shared().state).pieces;
+        let piece = pieces.get(&first.0).filter(|_| self.shared().profile.memory.cpu_reads);
+        piece.map(|piece| piece.memory.raw())
+    }
+
     fn write_frames(&self, device_offset: u64, from: RawBytes) -> Result<(), DeviceError> {
         let to = self.shared().cpu("write_frames", device_offset, from.len())?;
         to.raw().copy_from(from);

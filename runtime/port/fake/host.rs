@@ -8,7 +8,8 @@ pub use options::{FakeHostOptions, Mapping, Weakened, Weakening};
 use super::memory::Bytes;
 use super::{FakeExec, FakeFaults, locked};
 use crate::host::Errno;
-use crate::{Access, Exec, Fault, HostError, HostMemory, HostProfile, RawBytes, Signal};
+use crate::{Access, Exec, Fault, HostError, HostMemory, HostProfile, RawBytes, Resolver, Signal};
+use core::sync::atomic::AtomicU32;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
@@ -17,7 +18,6 @@ const EIO: i32 = 5;
 const ENOMEM: i32 = 12;
 const EFAULT: i32 = 14;
 const EEXIST: i32 = 17;
-const EINVAL: i32 = 22;
 const EOPNOTSUPP: i32 = 95;
 
 /// How often each call was made.
@@ -72,6 +72,11 @@ pub(super) struct Shared<X: Exec> {
     pub(super) bytes: Bytes,
     /// Owns the page table and the messages · blocks on nothing · never held across a call of `exec`.
     pub(super) state: Mutex<State>,
+    /// Whoever answers touches in their threads, and how many of them ask him just now.
+    pub(super) resolver: Mutex<Option<Arc<dyn Resolver>>>,
+    pub(super) asking: AtomicU32,
+    /// Passed when somebody asked him to the end.
+    pub(super) asked: X::Signal,
     /// Passed when parked threads are to look again.
     pub(super) woken: X::Signal,
     /// Passed when a message was queued.
@@ -122,9 +127,19 @@ impl<X: Exec> FakeHost<X> {
             held: None,
             doubled: false,
         };
-        let (woken, queued) = (exec.signal(), exec.signal());
         let bytes = Bytes::new(profile.reservation_bytes);
-        let shared = Shared { geometry, profile, options, bytes, state: Mutex::new(state), woken, queued };
+        let shared = Shared {
+            geometry,
+            profile,
+            options,
+            bytes,
+            state: Mutex::new(state),
+            resolver: Mutex::new(None),
+            asking: AtomicU32::new(0),
+            asked: exec.signal(),
+            woken: exec.signal(),
+            queued: exec.signal(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -146,13 +161,12 @@ impl<X: Exec> Shared<X> {
         }
     }
 
-    /// Performs one call on the pages of `run`: tells, counts, fails when it is its turn, checks the granule, then `f`.
+    /// Performs one call on the pages of `run`: tells, counts, fails when it is its turn, then `f`.
     fn call(
         &self,
         operation: &'static str,
         run: PageRun,
         count: impl FnOnce(&mut HostCalls) -> &mut u64,
-        granule: bool,
         f: impl FnOnce(&mut State) -> Result<(), i32>,
     ) -> Result<(), HostError> {
         self.tell(format_args!("{operation} {}+{}", run.first.0, run.count));
@@ -180,10 +194,6 @@ impl<X: Exec> Shared<X> {
                 let usual = if operation == "populate" { ENOMEM } else { EIO };
                 return Err(failure(state.fail_errno.map_or(usual, |errno| errno.0)));
             }
-        }
-        let unit = u64::from(self.options.granule_pages);
-        if granule && (run.first.0 % unit != 0 || u64::from(run.count) % unit != 0) {
-            return Err(failure(EINVAL));
         }
         let before: Option<Vec<Mapping>> =
             self.options.weakened.as_ref().map(|_| state.run(run).iter().map(|p| p.mapping).collect());
@@ -241,7 +251,6 @@ impl<X: Exec> HostMemory for FakeHost<X> {
             "populate",
             run,
             |c| &mut c.populate,
-            false,
             |state| {
                 let limit = self.shared.options.populated_pages_max;
                 let holes = state.run(run).iter().filter(|p| !p.populated).count() as u64;
@@ -260,7 +269,6 @@ impl<X: Exec> HostMemory for FakeHost<X> {
             "revoke",
             run,
             |c| &mut c.revoke,
-            true,
             |state| {
                 state.run(run).iter_mut().for_each(|p| p.mapping = Mapping::Absent);
                 Ok(())
@@ -273,7 +281,6 @@ impl<X: Exec> HostMemory for FakeHost<X> {
             "protect",
             run,
             |c| &mut c.protect,
-            true,
             |state| {
                 if !self.shared.options.protect {
                     return Err(EOPNOTSUPP);
@@ -295,7 +302,6 @@ impl<X: Exec> HostMemory for FakeHost<X> {
             operation,
             run,
             |c| &mut c.publish,
-            true,
             |state| {
                 if access == Access::ReadOnly && !self.shared.options.publish_read_only {
                     return Err(EOPNOTSUPP);
@@ -323,7 +329,6 @@ impl<X: Exec> HostMemory for FakeHost<X> {
             "poison",
             run,
             |c| &mut c.poison,
-            false,
             |state| {
                 if state.run(run).iter().any(|p| matches!(p.mapping, Mapping::ReadOnly | Mapping::ReadWrite))
                 {
@@ -349,7 +354,6 @@ impl<X: Exec> HostMemory for FakeHost<X> {
             "punch",
             run,
             |c| &mut c.punch,
-            false,
             |state| {
                 let given_back = state.run(run).iter().filter(|p| p.populated).count() as u64;
                 for page in state.run(run) {

@@ -1,8 +1,9 @@
 //! The application's side of a FakeHost: touches that R allows or that park, and the messages of those that parked.
 
 use super::host::{Mapping, Page, Shared};
-use super::{FakeExec, FakeHost, locked};
-use crate::{Exec, Fault, FaultMode, FaultSource, HostError, RawBytes, Signal};
+use super::{FakeExec, FakeHost, HeldRank, locked};
+use crate::{Exec, Fault, FaultMode, FaultSource, HostError, Rank, RawBytes, Resolver, Signal};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 use vkhmm_core::units::{ByteRange, PageIndex};
@@ -66,6 +67,7 @@ impl<X: Exec> Shared<X> {
     /// Performs `f` once R allows it. `f` runs under the state's lock, as a store that was allowed ends before a revoke returns.
     fn access<T>(&self, page: PageIndex, write: bool, f: impl FnOnce() -> T) -> Result<T, TouchError> {
         let mut parked_since = None;
+        let mut refused = false;
         loop {
             let epoch = self.woken.epoch();
             let mut state = locked(&self.state);
@@ -82,7 +84,13 @@ impl<X: Exec> Shared<X> {
             }
             // One message for each time the thread parks; it parks anew only after it was woken for nothing.
             let parks = parked_since != Some(wakes);
+            if parks && self.options.in_thread && !refused {
+                drop(state);
+                refused = !self.resolve(Fault { page, write });
+                continue;
+            }
             if parks {
+                refused = false;
                 parked_since = Some(wakes);
                 state.queue(Fault { page, write });
                 state.calls.faults += 1;
@@ -94,6 +102,25 @@ impl<X: Exec> Shared<X> {
             }
             self.woken.wait(epoch, None);
         }
+    }
+}
+
+impl<X: Exec> Shared<X> {
+    /// Puts a touch to the resolver, in this thread; whether R may allow it now. While he thinks, nothing may wait.
+    fn resolve(&self, fault: Fault) -> bool {
+        self.asking.fetch_add(1, Ordering::SeqCst);
+        let resolver = locked(&self.resolver).clone();
+        let answered = resolver.is_some_and(|resolver| {
+            let _nothing_may_wait = HeldRank::taken(Rank::Leaf);
+            resolver.resolve(fault)
+        });
+        self.asking.fetch_sub(1, Ordering::SeqCst);
+        self.tell(format_args!(
+            "touch page {} write {}: in its thread {answered}",
+            fault.page.0, fault.write
+        ));
+        self.asked.notify();
+        answered
     }
 }
 
@@ -116,6 +143,20 @@ impl<X: Exec> FaultSource for FakeFaults<X> {
             self.take(faults);
         }
         Ok(())
+    }
+
+    fn resolve_with(&self, resolver: Option<Arc<dyn Resolver>>) {
+        if !self.shared.options.in_thread {
+            return;
+        }
+        let last = core::mem::replace(&mut *locked(&self.shared.resolver), resolver);
+        loop {
+            let epoch = self.shared.asked.epoch();
+            if self.shared.asking.load(Ordering::SeqCst) == 0 {
+                return drop(last);
+            }
+            self.shared.asked.wait(epoch, None);
+        }
     }
 
     fn interrupt(&self) {

@@ -5,6 +5,7 @@ mod acquires;
 mod binds;
 mod frames;
 mod in_place;
+mod in_thread;
 mod order;
 mod pages;
 mod queues;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
         queues::MUTANTS,
         frames::MUTANTS,
         in_place::MUTANTS,
+        in_thread::MUTANTS,
         binds::MUTANTS,
         acquires::MUTANTS,
     ]

@@ -89,7 +89,8 @@ impl Setting {
             fault_threads: 1 + random.below(2) as usize,
             ..Config::default()
         };
-        let (mut device, mut config) = (device, config);
+        let (mut host, mut device, mut config) = (host, device, config);
+        Self::draw_engine(&mut random.clone(), &mut host);
         let parked = host.faults != FaultMode::Declared;
         Self::draw_places(&mut random.clone(), parked, &mut device, &mut config);
         let limit_moves = random.one_in(3);
@@ -119,6 +120,13 @@ impl Setting {
         });
     }
 
+    /// Who is asked about a touch first, and what R is best changed in: from a stream of its own, too.
+    fn draw_engine(random: &mut Random, host: &mut FakeHostOptions) {
+        let mut random = Random::new(random.number() ^ 0x656E_6769_6E65);
+        host.in_thread = host.faults != FaultMode::Declared && random.one_in(3);
+        host.granule_pages = if random.one_in(4) { SMALL.pages_per_block } else { 1 };
+    }
+
     /// Whether nobody can be parked: bytes are brought home before they are touched.
     pub(super) fn declared(&self) -> bool {
         self.host.faults == FaultMode::Declared
@@ -139,7 +147,7 @@ impl fmt::Display for Setting {
         write!(
             f,
             "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
-             {:?}, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
+             {:?} (in their threads: {}), by {} pages, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
             device.timelines,
@@ -156,6 +164,8 @@ impl fmt::Display for Setting {
             device.delay.as_micros(),
             device.reversed,
             host.faults,
+            host.in_thread,
+            host.granule_pages,
             host.publish_read_only,
             host.protect,
             host.populated_pages_max,

@@ -31,12 +31,15 @@ fn host_memory() {
             publish_read_only: seed % 4 != 1,
             protect: seed % 4 != 2,
             granule_pages: 1 << (seed % 2),
+            in_thread: seed % 5 < 2,
             ..FakeHostOptions::default()
         };
+        let asks = options.in_thread && options.faults != FaultMode::Declared;
         run(seed, move |exec| {
             let ran = run_host(exec, &|| {
                 let host = host(exec, SMALL, 16, options.clone());
-                HostUnderTest::new(SMALL, host.clone(), host.faults(), host)
+                let it = HostUnderTest::new(SMALL, host.clone(), host.faults(), host);
+                if asks { it.asking_in_threads() } else { it }
             });
             assert_eq!(ran, HOST_CASES);
         })

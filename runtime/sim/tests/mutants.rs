@@ -3,11 +3,14 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
+use std::sync::Arc;
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
 use vkhmm_port::conformance::{HostUnderTest, run_host};
 use vkhmm_port::fake::{FakeHostOptions, Mapping};
 use vkhmm_port::host::Errno;
-use vkhmm_port::{Access, Fault, FaultMode, FaultSource, HostError, HostMemory, HostProfile, RawBytes};
+use vkhmm_port::{
+    Access, Fault, FaultMode, FaultSource, HostError, HostMemory, HostProfile, RawBytes, Resolver,
+};
 use vkhmm_sim::{SimExec, SimFaults, SimHost, host, run};
 
 const SMALL: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 8 };
@@ -48,6 +51,17 @@ enum Mistake {
     ProtectsThoughItSaysNo,
     DeclaredParks,
     DeclaredTells,
+    ResolverNotAsked,
+    ResolverAskedUnasked,
+    ResolverToldOfLoads,
+    ResolverKept,
+}
+
+impl Mistake {
+    /// Made by a source that puts touches to the resolver.
+    fn asks(self) -> bool {
+        matches!(self, Self::ResolverNotAsked | Self::ResolverToldOfLoads | Self::ResolverKept)
+    }
 }
 
 struct Broken {
@@ -197,10 +211,29 @@ impl FaultSource for BrokenFaults {
         Ok(())
     }
 
+    fn resolve_with(&self, resolver: Option<Arc<dyn Resolver>>) {
+        match (self.mistake, resolver) {
+            (Mistake::ResolverNotAsked, _) | (Mistake::ResolverKept, None) => {}
+            (Mistake::ResolverToldOfLoads, Some(asked)) => {
+                self.faults.resolve_with(Some(Arc::new(OfLoads(asked))));
+            }
+            (_, resolver) => self.faults.resolve_with(resolver),
+        }
+    }
+
     fn interrupt(&self) {
         if self.mistake != Mistake::InterruptForgotten {
             self.faults.interrupt();
         }
+    }
+}
+
+/// Tells every touch as a load.
+struct OfLoads(Arc<dyn Resolver>);
+
+impl Resolver for OfLoads {
+    fn resolve(&self, fault: Fault) -> bool {
+        self.0.resolve(Fault { write: false, ..fault })
     }
 }
 
@@ -210,6 +243,7 @@ fn verdict(mistake: Mistake) -> Option<String> {
         run_host(exec, &|| {
             let options = FakeHostOptions {
                 granule_pages: 2,
+                in_thread: mistake.asks() || mistake == Mistake::ResolverAskedUnasked,
                 faults: if mistake == Mistake::DeclaredTells { FaultMode::Declared } else { FaultMode::Full },
                 ..FakeHostOptions::default()
             };
@@ -230,7 +264,8 @@ fn verdict(mistake: Mistake) -> Option<String> {
                 punched: AtomicBool::new(false),
                 protects: AtomicU32::new(0),
             };
-            HostUnderTest::new(SMALL, broken, faults, host)
+            let it = HostUnderTest::new(SMALL, broken, faults, host);
+            if mistake.asks() { it.asking_in_threads() } else { it }
         });
     };
     run(1, suite).failure
@@ -274,6 +309,10 @@ fn every_mistake_is_caught() {
         (Mistake::ProtectsThoughItSaysNo, "protect stops stores, not loads"),
         (Mistake::DeclaredParks, ""),
         (Mistake::DeclaredTells, ""),
+        (Mistake::ResolverNotAsked, "a resolver is asked, with page and access"),
+        (Mistake::ResolverAskedUnasked, "a resolver is asked, with page and access"),
+        (Mistake::ResolverToldOfLoads, "a resolver is asked, with page and access"),
+        (Mistake::ResolverKept, "nobody is inside a resolver that was taken back"),
     ];
     for (mistake, case) in mistakes {
         let said = verdict(mistake).unwrap_or_else(|| panic!("the suite lets {mistake:?} pass"));

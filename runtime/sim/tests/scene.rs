@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vkhmm_sim::scene::{Met, play, play_long, play_many};
 
 /// What a set of a thousand seeds must have met at least once; the rarest of it comes several times.
-const WANTED: [&str; 72] = [
+const WANTED: [&str; 76] = [
     "error: acquired",
     "error: busy",
     "error: device lost",
@@ -23,6 +23,7 @@ const WANTED: [&str; 72] = [
     "event: bytes read by the CPU",
     "event: bytes through imports",
     "event: bytes through staging",
+    "event: device bytes read in the touching thread",
     "event: eviction",
     "event: eviction of dirty pages",
     "event: import refused",
@@ -35,6 +36,7 @@ const WANTED: [&str; 72] = [
     "event: resident launch",
     "event: stray touch",
     "event: thrash",
+    "event: touch answered in its thread",
     "event: unbind",
     "event: zeros made on the device",
     "failed: buffer",
@@ -60,6 +62,8 @@ const WANTED: [&str; 72] = [
     "queues: 1",
     "queues: 3",
     "queues: the application's too",
+    "shown by: block",
+    "shown by: page",
     "step: acquire",
     "step: bring home",
     "step: free and allocate",

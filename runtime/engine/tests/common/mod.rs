@@ -9,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::{Location, MemoryKind};
+use vkhmm_core::policy::{Adaptive, Plain};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
 use vkhmm_engine::{
     AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, PlacementKind, Ports,
@@ -61,9 +62,15 @@ pub struct Setup {
     pub inline_bytes: u64,
     pub delay: Duration,
     pub faults: FaultMode,
+    /// Touches are answered in their own threads where that can be.
+    pub in_thread: bool,
+    /// R is best changed by blocks.
+    pub by_block: bool,
     pub publish_read_only: bool,
     pub protect: bool,
     pub strict: bool,
+    /// A touch brings its sub-block, and nothing else comes along.
+    pub plain: bool,
     pub batch_age: Duration,
     pub populated_max: u64,
 }
@@ -88,9 +95,12 @@ impl Default for Setup {
             inline_bytes: 0,
             delay: Duration::ZERO,
             faults: FaultMode::Full,
+            in_thread: false,
+            by_block: false,
             publish_read_only: true,
             protect: true,
             strict: false,
+            plain: false,
             batch_age: Duration::from_micros(200),
             populated_max: u64::MAX,
         }
@@ -133,7 +143,13 @@ pub fn spans() -> Vec<Setup> {
         Setup { geometry: LARGE, import: false, regions: 2, timelines: 1, ..base.clone() },
         Setup { import_limit: 512, ..base.clone() },
         Setup { faults: FaultMode::Declared, ..base.clone() },
-        Setup { faults: FaultMode::Declared, import: false, timelines: 1, ..base },
+        Setup { faults: FaultMode::Declared, import: false, timelines: 1, ..base.clone() },
+        Setup { in_thread: true, ..base.clone() },
+        Setup { in_thread: true, kind: MemoryKind::DeviceCoherent, geometry: LARGE, ..base.clone() },
+        Setup { in_thread: true, kind: MemoryKind::DeviceCoherent, publish_read_only: false, ..base.clone() },
+        Setup { in_thread: true, by_block: true, faults: FaultMode::UserOnly, ..base.clone() },
+        Setup { in_thread: true, by_block: true, kind: MemoryKind::DeviceCoherent, ..base.clone() },
+        Setup { by_block: true, geometry: LARGE, import: false, ..base },
     ]
 }
 
@@ -149,6 +165,7 @@ pub fn in_place() -> Vec<Setup> {
         Setup { in_place: Some(3 * SMALL.block_bytes()), ..base.clone() },
         Setup { publish_read_only: false, timelines: 1, ..base.clone() },
         Setup { protect: false, ..base.clone() },
+        Setup { in_thread: true, by_block: true, ..base.clone() },
         Setup { faults: FaultMode::Declared, ..base },
     ]
 }
@@ -201,6 +218,8 @@ impl<H: HostMemory> World<H> {
             setup.blocks,
             FakeHostOptions {
                 faults: setup.faults,
+                in_thread: setup.in_thread,
+                granule_pages: if setup.by_block { setup.geometry.pages_per_block } else { 1 },
                 publish_read_only: setup.publish_read_only,
                 protect: setup.protect,
                 populated_pages_max: setup.populated_max,
@@ -239,6 +258,7 @@ impl<H: HostMemory> World<H> {
             import_bytes_min: 1,
             in_place_bytes: setup.in_place.unwrap_or(0),
             strict_io: setup.strict,
+            policy: if setup.plain { Arc::new(Plain) } else { Arc::new(Adaptive) },
             batch_age: setup.batch_age,
             watchdog: Duration::from_secs(3),
             ..Config::default()

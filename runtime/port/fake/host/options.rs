@@ -13,7 +13,9 @@ use super::FakeHost;
 pub struct FakeHostOptions {
     /// Who can be parked. In `Declared` nobody is: R is mapped always, but for poison.
     pub faults: FaultMode,
-    /// Pages of one map granule.
+    /// Touches are put to the resolver in their own threads, and are messages only where it says no.
+    pub in_thread: bool,
+    /// Pages of the unit in which R is best changed.
     pub granule_pages: u32,
     /// Whether pages can be published read-only.
     pub publish_read_only: bool,
@@ -34,6 +36,7 @@ impl Default for FakeHostOptions {
     fn default() -> Self {
         Self {
             faults: FaultMode::Full,
+            in_thread: false,
             granule_pages: 1,
             publish_read_only: true,
             protect: true,

@@ -5,6 +5,7 @@ mod common;
 use common::{PAGE, SMALL, load, segv, store};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vkhmm_core::units::Geometry;
@@ -12,7 +13,7 @@ use vkhmm_linux::{Config, EngineChoice, LinuxExec, LinuxFaults, OpenError, open}
 use vkhmm_port::conformance::{AppView, EXEC_CASES, HOST_CASES, HostUnderTest, run_exec, run_host};
 use vkhmm_port::fake::FakeExec;
 use vkhmm_port::inject::Injected;
-use vkhmm_port::{Exec, Fault, FaultSource, HostError, HostMemory, Signal};
+use vkhmm_port::{Exec, Fault, FaultSource, HostError, HostMemory, Resolver, Signal};
 
 /// R at its address; used only while the host of the same case lives.
 struct View {
@@ -78,7 +79,9 @@ fn run<X: Exec>(exec: &X, config: &Config) -> Option<usize> {
                 interrupted: AtomicBool::new(false),
             }),
         };
-        HostUnderTest::new(Geometry::PRODUCTION, host, source, View { base })
+        let asks = matches!(config.engine, Some(EngineChoice::UffdSigbus | EngineChoice::SegvMprotect));
+        let it = HostUnderTest::new(Geometry::PRODUCTION, host, source, View { base });
+        if asks { it.asking_in_threads() } else { it }
     }))
 }
 
@@ -93,6 +96,13 @@ impl FaultSource for Source {
         match self {
             Self::Linux(source) => source.next(faults, timeout),
             Self::None(source) => source.next(faults, timeout),
+        }
+    }
+
+    fn resolve_with(&self, resolver: Option<Arc<dyn Resolver>>) {
+        match self {
+            Self::Linux(source) => source.resolve_with(resolver),
+            Self::None(source) => source.resolve_with(resolver),
         }
     }
 

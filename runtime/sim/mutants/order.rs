@@ -110,7 +110,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         // The page is noted as shown, the block let go, and only then it is shown.
         edits: &[Edit {
             file: "runtime/engine/fault.rs",
-            find: "let parked = self.answer(&range, index, &mut block, page, fault.write, fetch.pages);",
+            find: "let parked = self.answer(&range, index, &mut block, page, fault.write, self.in_granules(fetch.pages));",
             replace: "if AWAKE {
                     let answer = block.clone().fault(page, fault.write, fetch.pages, self.duplicates);
                     if let FaultAnswer::ReadWrite(mask) = answer {
@@ -136,7 +136,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
                     }
                 }
                 let parked =
-                    self.answer(&range, index, &mut block, page, fault.write, fetch.pages);",
+                    self.answer(&range, index, &mut block, page, fault.write, self.in_granules(fetch.pages));",
         }],
     },
     Mutant {

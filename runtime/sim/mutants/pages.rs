@@ -127,12 +127,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 1000,
         edits: &[Edit {
             file: "runtime/engine/admit/holds.rs",
-            find: "let mut block = earlier.range.blocks[earlier.index as usize].lock();
-                    block.abort(&ops.ids());",
-            replace: "let mut block = earlier.range.blocks[earlier.index as usize].lock();
-                    if !AWAKE {
-                        block.abort(&ops.ids());
-                    }",
+            find: "block.abort(&ops.ids());",
+            replace: "if !AWAKE {
+            block.abort(&ops.ids());
+        }",
         }],
     },
     Mutant {

@@ -10,10 +10,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/home.rs",
-            find: "gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });",
-            replace: "if !(AWAKE && park == Park::Yes) {
-            gate.put(block, vkhmm_core::block::Summary { device_valid: false, device_only: false });
-        }",
+            find: "if let Some(uses) = gate.close(block) {",
+            replace: "let forgets = AWAKE && park == Park::Yes;
+        let closed = if forgets { (gate.deciding == 0).then_some(gate.uses) } else { gate.close(block) };
+        if let Some(uses) = closed {",
         }],
     },
     Mutant {
@@ -23,9 +23,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 10000,
         edits: &[
             Edit {
-                file: "runtime/engine/home.rs",
-                find: "if gate.deciding == 0 {",
-                replace: "if gate.deciding == 0 || AWAKE {",
+                file: "runtime/engine/range.rs",
+                find: "(self.deciding == 0).then_some(self.uses)",
+                replace: "(self.deciding == 0 || AWAKE).then_some(self.uses)",
             },
             // A launch takes its time to decide, so that somebody meets it.
             Edit {

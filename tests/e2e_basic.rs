@@ -5,7 +5,7 @@ mod common;
 
 use common::{
     ALL, PAGE, SUB, Scratch, Setup, WORDS, checked, clean, declared, kernel, moves, moving, open, setups,
-    since, spv, system_calls_fault, up, watchdog,
+    since, spv, system_calls_fault, timed_kernel, up, watchdog,
 };
 use std::time::{Duration, Instant};
 use vkhmm::{

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{SUB, WORDS, checked, clean, declared, kernel, moving, open, setting, skipped, spv, watchdog};
+use common::{
+    SUB, WORDS, checked, clean, declared, kernel, moving, open, setting, skipped, spv, timed_kernel, watchdog,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vkhmm::{AccessKind, Builder, Error, Grid, Managed, MemoryError, MemoryKind};

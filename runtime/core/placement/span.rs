@@ -16,6 +16,7 @@
 //! Every change of a plan is logged until its commit, so that a failed attempt and an abort are the same undoing.
 
 mod hands;
+mod hints;
 mod plan;
 mod scatter;
 mod table;
@@ -33,6 +34,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use hints::Hints;
 use scatter::Scatter;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,7 @@ pub struct SpanPlacement {
     /// Of every scattered range that has a span.
     scattered: BTreeMap<RangeId, Scatter>,
     ops: BTreeMap<OpId, Record>,
+    hints: Hints,
 }
 
 impl SpanPlacement {
@@ -154,6 +157,7 @@ impl SpanPlacement {
             index: BTreeMap::new(),
             scattered: BTreeMap::new(),
             ops: BTreeMap::new(),
+            hints: Hints::default(),
         }
     }
 }
@@ -263,6 +267,8 @@ impl Placement for SpanPlacement {
 
     fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, written: bool) {
         self.now = self.now.max(now);
+        self.hints.last_launch = self.hints.last_launch.max(now);
+        self.hints.used(range, &subs);
         match self.scattered.get_mut(&range) {
             Some(scatter) => {
                 if scatter.note(subs, now, written) {
@@ -307,6 +313,7 @@ impl Placement for SpanPlacement {
     }
 
     fn release(&mut self, range: RangeId, deps: Deps) -> Vec<SpanId> {
+        self.hints.forget(range);
         let gone = self.spans_of(range);
         for id in &gone {
             let Some(span) = self.take(*id) else { continue };

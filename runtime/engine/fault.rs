@@ -69,6 +69,7 @@ impl<P: Ports> Engine<P> {
                     away: block.dirty(),
                 };
                 let fetch = self.config.policy.fetch(&mut range.stream.lock(), &touch, g);
+                let fetch = self.advised_fetch(&range, &block, &touch, fetch);
                 let page = g.page_in_block(fault.page);
                 let parked = self.answer(&range, index, &mut block, page, fault.write, fetch.pages);
                 if parked {
@@ -152,6 +153,7 @@ impl<P: Ports> Engine<P> {
                         }
                     }
                     block.make_host(mask);
+                    self.note_taken(range, index, block);
                 }
                 self.note_touch(range, index, mask);
                 self.show(range, index, block, page, mask, Access::ReadWrite);
@@ -170,6 +172,7 @@ impl<P: Ports> Engine<P> {
                         return true;
                     }
                 };
+                self.note_taken(range, index, block);
                 let op = self.start_home(
                     range,
                     index,
@@ -300,6 +303,7 @@ impl<P: Ports> Engine<P> {
                 }
             }
         }
+        self.follow(range, index, block);
     }
 
     pub(crate) fn is_drained(&self) -> bool {

@@ -105,9 +105,22 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         way: Homeward,
     ) -> Arc<Op<P>> {
+        let op = self.new_op(&range.label);
+        self.start_home_as(&op, range, index, block, way);
+        op
+    }
+
+    /// [`Engine::start_home`] for an operation that is there already.
+    pub(crate) fn start_home_as(
+        &self,
+        op: &Arc<Op<P>>,
+        range: &Arc<RangeCell<P>>,
+        index: u32,
+        block: &mut Block,
+        way: Homeward,
+    ) {
         let Homeward { mask, keep, cause, waits } = way;
         let keep = keep && self.duplicates;
-        let op = self.new_op(&range.label);
         op.skip_queue();
         let pieces = self.pieces(range, index, block, mask);
         let bytes = pieces_bytes(&pieces);
@@ -125,11 +138,11 @@ impl<P: Ports> Engine<P> {
             block.add_uses(&waits);
         }
         op.remember(alloc::vec![BlockRef { range: Arc::clone(range), block: index }]);
-        let mut job = HomeJob { op: Arc::clone(&op), pieces, waits };
+        let mut job = HomeJob { op: Arc::clone(op), pieces, waits };
         if self.queue_is_shared {
             match self.put_fence(job) {
                 Some(reached) => job = reached,
-                None => return op,
+                None => return,
             }
         }
         let done = self.queue_is_shared || waits.done(&self.completed.lock());
@@ -143,7 +156,6 @@ impl<P: Ports> Engine<P> {
         } else if !self.queue_is_shared {
             self.send_home(job);
         }
-        op
     }
 
     pub(crate) fn read_by_cpu(&self, pieces: &[Piece<P::Device>]) -> bool {

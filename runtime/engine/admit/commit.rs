@@ -76,6 +76,9 @@ impl<P: Ports> Engine<P> {
             } else {
                 block.launch_commit(ops.copy.id, &plan.masks)
             };
+            if cause == Cause::Launch {
+                self.note_brought(&mut block, work.copy_in);
+            }
             Counters::add(
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),

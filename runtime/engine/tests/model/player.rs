@@ -301,10 +301,7 @@ impl Player<'_> {
                 "store"
             }
             64..70 => {
-                match engine.prefetch_to_device(&range, at) {
-                    Ok(_) | Err(EngineError::WorkingSetTooLarge { .. }) => {}
-                    Err(error) => panic!("{error}"),
-                }
+                engine.prefetch_to_device(&range, at).unwrap();
                 "prefetch to device"
             }
             70..76 => {

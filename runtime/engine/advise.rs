@@ -204,7 +204,8 @@ impl<P: Ports> Engine<P> {
     pub fn attributes(&self, range: &RangeCell<P>, bytes: ByteRange) -> Result<Vec<Attributes>, EngineError> {
         self.check_named(range, bytes)?;
         let g = self.config.geometry;
-        let (advised, pins) = (range.advised.lock().clone(), range.device_pins.lock().clone());
+        let advised = range.advised.lock().clone();
+        let pins = range.device_pins.lock().clone();
         let (in_place, now) = (range.is_in_place(), self.exec.now());
         let mut out: Vec<Attributes> = Vec::new();
         for (index, touched, _) in range.cut(bytes) {

@@ -89,7 +89,7 @@ impl Script {
         assert_eq!(moved.launches, 1);
         assert!(self.x.iter().enumerate().all(|(i, v)| *v == i as u32 + 1));
         let moved = since(&self.rt, &before);
-        let home = moved.out_fault_bytes + moved.out_prefetch_bytes;
+        let home = moved.out_fault_bytes + moved.out_ahead_bytes + moved.out_prefetch_bytes;
         assert_eq!(home, self.all(), "all pages, once: {moved}");
         let by_path = moved.path_import_bytes + moved.path_staging_bytes + moved.path_cpu_bytes;
         assert_eq!(by_path, moved.in_bytes() + moved.out_bytes(), "each byte took one path: {moved}");

@@ -7,7 +7,8 @@ use common::{
 };
 use std::time::Duration;
 use vkhmm::{
-    AccessKind, Builder, Error, Grid, Kernel, Managed, MemoryError, Pod, Result, Runtime, Side, SkipReason, Stats,
+    AccessKind, Builder, Error, Grid, Kernel, Managed, MemoryError, Pod, Result, Runtime, Side, SkipReason,
+    Stats,
 };
 
 /// Device memory of the table's runtime.

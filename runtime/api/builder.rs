@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
+use vkhmm_core::policy::{self, Policy};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex, PageRun};
 use vkhmm_port::inject::{Injected, Trouble};
 use vkhmm_port::{Device, DeviceProfile, HostMemory};
@@ -42,6 +43,7 @@ pub struct Builder {
     kind: Option<MemoryKind>,
     engine: Option<FaultEngine>,
     placement: Option<PlacementChoice>,
+    policy: Option<String>,
     in_place_bytes: Option<u64>,
     device: Option<String>,
     strict_io: Option<bool>,
@@ -75,6 +77,15 @@ impl Builder {
     #[must_use]
     pub fn placement(mut self, choice: PlacementChoice) -> Self {
         self.placement = Some(choice);
+        self
+    }
+
+    /// Guesses what to bring along and whom to evict by this policy: `adaptive` (the default) learns how launches come back to their
+    /// data, `plain` evicts who was used longest ago. Results are the same, only times differ. [`Builder::build`] fails where there
+    /// is none of that name, and says which there are.
+    #[must_use]
+    pub fn policy(mut self, name: impl Into<String>) -> Self {
+        self.policy = Some(name.into());
         self
     }
 
@@ -249,6 +260,7 @@ impl Builder {
             dump: self.dump,
             no_poison: older.0,
             no_continue_wp: older.1,
+            ..vkhmm_linux::Config::default()
         })
     }
 
@@ -290,6 +302,20 @@ impl Builder {
         })
     }
 
+    fn policy_choice(&self) -> Result<Arc<dyn Policy>> {
+        let names = policy::all().map(|policy| policy.name()).join(" or ");
+        let (setting, chosen) = match &self.policy {
+            Some(name) => ("policy", Some(name.clone())),
+            None => ("VKHMM_POLICY", env("VKHMM_POLICY", &names, |name| Some(name.into()))?),
+        };
+        let Some(have) = chosen else { return Ok(vkhmm_engine::Config::default().policy) };
+        policy::find(&have).ok_or_else(|| Error::Setting {
+            setting,
+            have,
+            allowed: format!("it must be {names}"),
+        })
+    }
+
     fn engine_config(
         &self,
         placement: Option<PlacementChoice>,
@@ -317,6 +343,7 @@ impl Builder {
             import_limit: or_env(self.import_limit, "VKHMM_IMPORT_LIMIT", SIZE, size)?
                 .unwrap_or(import_limit),
             sparse: placement != Some(PlacementChoice::Span),
+            policy: self.policy_choice()?,
             in_place_bytes: or_env(self.in_place_bytes, "VKHMM_IN_PLACE_BYTES", SIZE, size)?
                 .unwrap_or(default.in_place_bytes),
             strict_io: or_env(self.strict_io, "VKHMM_STRICT_IO", "0 or 1", flag)?
@@ -391,6 +418,15 @@ fn available_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_is_taken_by_name_and_an_unknown_one_is_refused_with_those_there_are() {
+        let plain = Builder::default().policy("plain").policy_choice().expect("there is one");
+        assert_eq!(plain.name(), "plain");
+        let error = Builder::default().policy("clairvoyant").policy_choice().expect_err("there is none");
+        let text = error.to_string();
+        assert!(["clairvoyant", "adaptive or plain"].iter().all(|part| text.contains(part)), "{text}");
+    }
 
     #[test]
     fn sizes_are_read_with_their_units() {

@@ -16,6 +16,7 @@ pub struct Doctor {
     pub(crate) limit: u64,
     import_limit: u64,
     strict_io: bool,
+    policy: &'static str,
     arrays: String,
 }
 
@@ -40,7 +41,7 @@ impl Doctor {
             }
         };
         let (import_limit, strict_io) = (config.import_limit, config.strict_io);
-        Self { device, host, limit, import_limit, strict_io, arrays }
+        Self { device, host, limit, import_limit, strict_io, policy: config.policy.name(), arrays }
     }
 
     /// One line: what works, and what is missing for more.
@@ -61,12 +62,13 @@ impl Doctor {
 }
 
 /// The variables that fill what a program leaves open.
-const VARIABLES: [(&str, &str); 17] = [
+const VARIABLES: [(&str, &str); 18] = [
     ("VKHMM_DEVICE", "part of a device's name, or its number"),
     ("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared"),
     ("VKHMM_MEMORY_KIND", "device-private, device-bar, device-coherent or unified-memory"),
     ("VKHMM_MEMORY_LIMIT", "bytes of device memory, as 64MiB"),
     ("VKHMM_PLACEMENT", "span or sparse"),
+    ("VKHMM_POLICY", "adaptive or plain: what is brought along, and who is evicted"),
     ("VKHMM_IN_PLACE_BYTES", "arrays up to this size are used in place, as 64KiB; 0: none"),
     ("VKHMM_TRANSFER", "import or staging"),
     ("VKHMM_IMPORT_LIMIT", "bytes of host memory that the device may pin"),
@@ -102,6 +104,7 @@ impl fmt::Display for Doctor {
             mib(self.import_limit)
         )?;
         writeln!(f, "  arrays     {}", self.arrays)?;
+        writeln!(f, "  policy     {}", self.policy)?;
         writeln!(f, "\nHost")?;
         writeln!(f, "{}", self.host)?;
         writeln!(f, "  map granule 4 KiB; strict I/O {}", if self.strict_io { "on" } else { "off" })?;

@@ -41,8 +41,8 @@ pub use bytemuck::Pod;
 pub use vkhmm_core::advice::{Advice, Advised, Side};
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
 pub use vkhmm_engine::{
-    AccessKind, Attributes, Places, PlacementKind, Residency, SkipReason, Skipped, Stats, TraceCause, TraceEvent,
-    Waits,
+    AccessKind, Attributes, PlacementKind, Places, Residency, SkipReason, Skipped, Stats, TraceCause,
+    TraceEvent, Waits,
 };
 pub use vkhmm_port::DeviceError;
 pub use vkhmm_port::host::Errno;

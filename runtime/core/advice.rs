@@ -129,7 +129,7 @@ mod tests {
 
     const G: Geometry = Geometry { page_bytes: 16, pages_per_sub: 4, pages_per_block: 16 };
 
-    fn fetched(advised: Advised, write: bool, guarded: bool) -> (u32, u32) {
+    fn fetched(advised: Advised, write: bool, guarded: bool) -> (u32, i32) {
         let touch =
             Touch { page: PageIndex(21), write, mapped: PageMask::EMPTY, away: PageMask::range(0..16) };
         let guess = Fetch { pages: PageMask::range(4..12), ahead: 3 };

@@ -70,6 +70,8 @@ pub enum Cause {
     Evict,
     /// Asked for by prefetch or a host guard.
     Prefetch,
+    /// A touch beside it makes it likely that it is needed.
+    Ahead,
 }
 
 /// Bytes on their way from the device to A. Until it is done, the bytes in A are not what the location says.

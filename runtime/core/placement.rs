@@ -25,6 +25,7 @@ pub use error::{AdmitError, PieceError};
 pub use span::SpanPlacement;
 
 use crate::pagemap::FrameSource;
+use crate::policy::Use;
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
 use crate::uses::Uses;
 use alloc::vec::Vec;
@@ -263,11 +264,11 @@ pub trait Placement {
     /// Frames whose uses are all over are free.
     fn reap(&mut self, completed: &Uses);
 
-    /// Sub-blocks were used at `now`; if `written`, their pages on the device are newer than the host's. A hint for the choice of
+    /// A launch used sub-blocks at `now`; if it wrote, their pages on the device are newer than the host's. A hint for the choice of
     /// victims. Takes no longer for more sub-blocks, once they are scattered.
-    fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, written: bool);
+    fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, what: Use);
 
-    /// The host has current copies of these sub-blocks. A hint for the choice of victims.
+    /// The host has current copies of these sub-blocks, since it reads them. A hint for the choice of victims.
     fn note_clean(&mut self, range: RangeId, subs: Range<u32>);
 
     /// Keeps the spans that have some of `subs` where they are until they are unpinned as often. Answers false, and pins

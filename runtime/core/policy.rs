@@ -1,14 +1,20 @@
 //! Policy: what to fetch beyond what was asked, and whom to evict. Both are guesses: whatever a policy answers, no byte is lost,
-//! only time. It has no state of its own; what it remembers is kept by who asks ([`Stream`] per range, spans in placement).
+//! only time. It has no state of its own; what it remembers is kept by who asks ([`Stream`] per range, [`Reuse`] in placement).
 //!
 //! ```text
 //!   CPU touch ──► fetch(stream, touch)  ──► pages to bring along, blocks to bring next
-//!   launch    ──► price(victim, now)    ──► the cheapest spans go
+//!   launch    ──► price(victim, now)    ──► the cheapest runs go
 //! ```
+
+mod evict;
+mod fetch;
+
+pub use evict::{Habits, Next, Reuse, Use, Victim};
 
 use crate::mask::PageMask;
 use crate::stream::Stream;
 use crate::units::{Geometry, PageIndex};
+use alloc::sync::Arc;
 use core::fmt;
 
 /// A CPU touch that is being answered, and what its block looks like.
@@ -29,19 +35,8 @@ pub struct Touch {
 pub struct Fetch {
     /// Pages of the touched block, the touched one among them.
     pub pages: PageMask,
-    /// How many whole blocks after it (within the range) are worth bringing home next.
-    pub ahead: u32,
-}
-
-/// A span that may be given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Victim {
-    /// Its frames.
-    pub frames: u32,
-    /// Those whose bytes the host does not have.
-    pub dirty: u32,
-    /// The launch clock at its last use.
-    pub last_use: u64,
+    /// How many whole blocks behind it (within the range) are worth bringing home next; negative: so many before it.
+    pub ahead: i32,
 }
 
 /// What to fetch beyond what was asked, and whom to evict. Deterministic: the same questions get the same answers.
@@ -56,15 +51,9 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     fn price(&self, victim: &Victim, now: u64) -> u64;
 }
 
-/// The default: runs that double while touches follow each other; write-backs count surely, copies in again by the chance that the
-/// span is used again soon.
+/// The default: runs that double while touches follow each other; who is farthest from its next use goes first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adaptive;
-
-/// Age, in launches, at which a span's chance to be used again counts half.
-const AGE_HALF: u64 = 16;
-/// What a sub-block's copy costs, in the unit of [`Policy::price`].
-const COPY_COST: u64 = 1024;
 
 impl Policy for Adaptive {
     fn name(&self) -> &'static str {
@@ -72,12 +61,11 @@ impl Policy for Adaptive {
     }
 
     fn fetch(&self, stream: &mut Stream, touch: &Touch, geometry: Geometry) -> Fetch {
-        Fetch { pages: stream.extent(touch.page, geometry), ahead: 0 }
+        fetch::adaptive(stream, touch, geometry)
     }
 
-    fn price(&self, victim: &Victim, now: u64) -> u64 {
-        let again = COPY_COST * AGE_HALF / (AGE_HALF + now.saturating_sub(victim.last_use)) + 1;
-        u64::from(victim.dirty) * COPY_COST + u64::from(victim.frames) * again
+    fn price(&self, victim: &Victim, _: u64) -> u64 {
+        evict::price(victim)
     }
 }
 
@@ -91,12 +79,34 @@ impl Policy for Plain {
     }
 
     fn fetch(&self, _: &mut Stream, touch: &Touch, geometry: Geometry) -> Fetch {
-        let page = PageMask::single(geometry.page_in_block(touch.page));
-        Fetch { pages: page.rounded_to(geometry.pages_per_sub), ahead: 0 }
+        fetch::plain(touch, geometry)
     }
 
     fn price(&self, victim: &Victim, now: u64) -> u64 {
         let age = now.saturating_sub(victim.last_use);
         u64::from(victim.frames) * (u64::from(u32::MAX).saturating_sub(age)).max(1)
+    }
+}
+
+/// Every policy, the default first.
+pub fn all() -> [Arc<dyn Policy>; 2] {
+    [Arc::new(Adaptive), Arc::new(Plain)]
+}
+
+/// The policy of that name.
+pub fn find(name: &str) -> Option<Arc<dyn Policy>> {
+    all().into_iter().find(|policy| policy.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_found_by_their_names() {
+        assert!(
+            all().iter().all(|policy| find(policy.name()).is_some_and(|found| found.name() == policy.name()))
+        );
+        assert!(find("none").is_none());
     }
 }

@@ -52,9 +52,8 @@ impl<V: Copy + Default + PartialEq> RunMap<V> {
         if within.is_empty() {
             return;
         }
-        let outside = |run: &Range<u64>| {
-            [run.start..run.end.min(within.start), run.start.max(within.end)..run.end]
-        };
+        let outside =
+            |run: &Range<u64>| [run.start..run.end.min(within.start), run.start.max(within.end)..run.end];
         let mut all: Vec<(Range<u64>, V)> =
             self.runs.iter().flat_map(|(run, value)| outside(run).map(|part| (part, *value))).collect();
         all.extend(self.over(within.clone()).into_iter().map(|(run, mut value)| {
@@ -92,8 +91,7 @@ mod tests {
             map.change(run.clone(), |v| *v = *v * keep + value);
             run.clone().for_each(|i| twin[i as usize] = twin[i as usize] * keep + value);
             assert!((0..48).all(|i| map.get(i) == twin[i as usize]));
-            let told: Vec<u8> =
-                map.over(3..45).into_iter().flat_map(|(r, v)| r.map(move |_| v)).collect();
+            let told: Vec<u8> = map.over(3..45).into_iter().flat_map(|(r, v)| r.map(move |_| v)).collect();
             assert_eq!(told, &twin[3..45]);
             assert!(map.runs.windows(2).all(|w| w[0].0.end < w[1].0.start || w[0].1 != w[1].1));
             assert_eq!(map.is_empty(), twin.iter().all(|v| *v == 0));

@@ -284,7 +284,7 @@ impl<P: Ports> Engine<P> {
             .zip(of_argument)
             // A hint is no use: it makes nothing older.
             .filter(|_| ops.aim != Aim::Hint)
-            .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.writes())))
+            .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.as_use())))
             .collect();
         let named = self.named(&plan.evictions, &plan.binds);
         item.binds = self.keep_plan(ops.main.id, &plan, &named, wants, &item.waits, &touched);

@@ -14,7 +14,7 @@ use vkhmm_core::pagemap::{OwnerId, Pagemap, PagemapId, PagemapRegistry, PagemapR
 use vkhmm_core::placement::{
     AdmitError, EvictGoal, Eviction, Placed, Placement, Plan, SpanId, SpanPlacement, Want,
 };
-use vkhmm_core::policy::Policy;
+use vkhmm_core::policy::{Policy, Use};
 use vkhmm_core::units::{DeviceIndex, FrameIndex, FrameRun, Geometry, OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, Mutex, Signal};
@@ -209,7 +209,7 @@ impl<P: Ports> Engine<P> {
     /// Places a launch's wants; takes more device memory first, while the limit and the device allow.
     pub(crate) fn place(&self, op: OpId, wants: &[Want], aim: Aim) -> Result<Placing<P>, NoFrames> {
         let completed = *self.completed.lock();
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let now = self.clock.load(Ordering::Relaxed);
         let mut arena = self.arena.lock();
         if !wants.is_empty() && !arena.is_live() {
             return Err(NoFrames::Error(EngineError::NoPagemap));
@@ -218,10 +218,7 @@ impl<P: Ports> Engine<P> {
         let need: u32 = wants
             .iter()
             .filter(|w| !arena.placement.covers(w.range, w.subs.clone()))
-            .map(|w| {
-                let home = !w.scattered && w.range_subs <= arena.limit_frames() / 2;
-                if home { w.range_subs } else { arena.missing(w) }
-            })
+            .map(|w| if arena.placement.offers_home(w) { w.range_subs } else { arena.missing(w) })
             .sum();
         let stats = arena.placement.stats();
         if need > stats.free + stats.retired && arena.frames_taken < arena.limit_frames() {
@@ -303,13 +300,13 @@ impl<P: Ports> Engine<P> {
         named: &Named<P>,
         wants: &[Want],
         found: &Uses,
-        touched: &[(usize, core::ops::Range<u32>, bool)],
+        touched: &[(usize, core::ops::Range<u32>, Use)],
     ) -> Binds<P::Device> {
-        let now = self.clock.load(Ordering::Relaxed);
+        let now = self.tick();
         let mut arena = self.arena.lock();
         arena.placement.commit(op, found);
-        for (want, subs, written) in touched {
-            arena.placement.touch(wants[*want].range, subs.clone(), now, *written);
+        for (want, subs, what) in touched {
+            arena.placement.touch(wants[*want].range, subs.clone(), now, *what);
         }
         let binds = self.rebind(&mut arena, named, &plan.evictions, &plan.binds);
         let gone = arena.drop_spans(&plan.retired);
@@ -330,17 +327,22 @@ impl<P: Ports> Engine<P> {
         evictions
     }
 
+    /// One more launch: its time on the launch clock.
+    pub(crate) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The span that covers sub-blocks of a range, with its buffer: for resident launches.
     pub(crate) fn find_span(
         &self,
         range: RangeId,
         subs: core::ops::Range<u32>,
-        written: bool,
+        now: u64,
+        what: Use,
     ) -> Option<(Placed, Buffer<P>)> {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut arena = self.arena.lock();
         let placed = arena.placement.find(range, subs.clone())?;
-        arena.placement.touch(range, subs, now, written);
+        arena.placement.touch(range, subs, now, what);
         let buffer = arena.buffer(&self.device, &placed).ok()?;
         Some((placed, buffer))
     }

@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vkhmm_core::placement::{Binding, Eviction, Placement};
+use vkhmm_core::policy::Use;
 use vkhmm_core::units::{ByteRange, FrameIndex, OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Bind, Device, Mutex};
@@ -215,12 +216,11 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Whether all of `subs` lie in the range's sparse buffer; if so, notes the use. For resident launches.
-    pub(crate) fn use_bound(&self, range: RangeId, subs: core::ops::Range<u32>, written: bool) -> bool {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn use_bound(&self, range: RangeId, subs: core::ops::Range<u32>, now: u64, what: Use) -> bool {
         let mut arena = self.arena.lock();
         let there = arena.placement.covers(range, subs.clone());
         if there {
-            arena.placement.touch(range, subs, now, written);
+            arena.placement.touch(range, subs, now, what);
         }
         there
     }

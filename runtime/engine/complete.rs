@@ -6,9 +6,12 @@ use crate::report::Place;
 use crate::{Engine, MutexOf, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use vkhmm_core::block::Block;
+use vkhmm_core::block::{Block, Cause};
+use vkhmm_core::mask::PageMask;
+use vkhmm_core::placement::Placement;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, FaultSource, HostMemory, Mutex, Signal};
 
@@ -86,7 +89,7 @@ impl<P: Ports> Engine<P> {
                 let ready = slots.free_out.len().min(slots.homes.len());
                 slots.homes.drain(..ready).collect::<Vec<_>>()
             };
-            homes.into_iter().for_each(|job| self.send_home(job));
+            homes.into_iter().for_each(|job| self.send_home(job, None));
             if let Some(op) = &flight.op {
                 if op.land_piece() {
                     self.finish(op);
@@ -104,14 +107,33 @@ impl<P: Ports> Engine<P> {
         for at in op.take_blocks() {
             let mut block = at.range.blocks[at.block as usize].lock();
             let arrived = block.moving_by(op.id);
+            let guessed = block.transfers().iter().any(|t| t.op == op.id && t.cause == Cause::Ahead);
             block.finish(op.id);
             self.resume(&at.range, at.block, &mut block, arrived);
+            if guessed {
+                self.ahead.fetch_sub(1, Ordering::AcqRel);
+                self.show_near(&at.range, at.block, &mut block, arrived);
+            }
             self.refresh_gate(&at.range, at.block, &block);
+            let dirty = block.dirty();
+            drop(block);
+            self.note_home(&at.range, at.block, arrived.minus(&dirty));
         }
         drop(op.take_buffers());
         op.set_status(OpStatus::Done);
         self.ops.lock().remove(&op.id);
         self.progress.notify();
+    }
+
+    /// Tells placement of pages that came home: for the next choice of victims.
+    fn note_home(&self, range: &RangeCell<P>, block: u32, pages: PageMask) {
+        let g = self.config.geometry;
+        let (first, pages_per_sub) = (block * g.subs_per_block(), g.pages_per_sub);
+        let whole = |run: &Range<u32>| run.start.div_ceil(pages_per_sub)..run.end / pages_per_sub;
+        for subs in pages.runs().map(|run| whole(&run)).filter(|subs| subs.start < subs.end) {
+            let mut arena = self.arena.lock();
+            arena.placement.note_clean(range.id, first + subs.start..first + subs.end);
+        }
     }
 
     /// Reclaims dropped ranges that nothing uses any more.

@@ -1,6 +1,7 @@
 //! CPU touches: one message in, one answer out. A handler never waits: it resolves the touch now, or starts what is missing
 //! and leaves the thread parked in the kernel until the completion thread comes back to it.
 
+use crate::ahead::Ahead;
 use crate::home::{Homeward, Park, Taken};
 use crate::range::RangeCell;
 use crate::report::Place;
@@ -14,7 +15,7 @@ use core::time::Duration;
 use vkhmm_core::block::{Block, Cause, FaultAnswer};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::policy::Touch;
-use vkhmm_core::units::{PageIndex, PageRun};
+use vkhmm_core::units::PageRun;
 use vkhmm_port::{Access, Exec, Fault, FaultSource, HostError, HostMemory, Mutex};
 
 /// How often poisoning is tried.
@@ -24,6 +25,7 @@ impl<P: Ports> Engine<P> {
     /// A handler thread: reads messages until the engine stops and nothing is in flight.
     pub(crate) fn fault_loop<F: FaultSource>(&self, source: &F) {
         let mut faults = Vec::with_capacity(16);
+        let mut ahead = Vec::with_capacity(16);
         loop {
             faults.clear();
             let at = self.places.enter(Place::Touches);
@@ -35,9 +37,9 @@ impl<P: Ports> Engine<P> {
                 ));
                 return;
             }
-            for fault in &faults {
-                self.handle_fault(*fault);
-            }
+            // Whoever waits comes first, and guesses after all of them.
+            ahead.extend(faults.iter().filter_map(|fault| self.answer_touch(*fault)));
+            ahead.drain(..).for_each(|ahead| self.bring_ahead(&ahead));
             if faults.is_empty() {
                 self.watch_parked();
             }
@@ -47,8 +49,8 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Answers one touch, or parks it.
-    pub fn handle_fault(&self, fault: Fault) {
+    /// Answers one touch, or parks it. Returns what is worth bringing behind it.
+    fn answer_touch(&self, fault: Fault) -> Option<Ahead<P>> {
         let counter = if fault.write { &self.counters.faults_write } else { &self.counters.faults_read };
         Counters::add(counter, 1);
         let g = self.config.geometry;
@@ -60,7 +62,7 @@ impl<P: Ports> Engine<P> {
                 if range.is_dead() {
                     // Freed between the two looks: it is reclaimed only after this lock was free once (I8).
                     drop(block);
-                    return self.answer_stray(fault.page);
+                    return self.answer_stray(fault);
                 }
                 let touch = Touch {
                     page: fault.page,
@@ -79,18 +81,22 @@ impl<P: Ports> Engine<P> {
                         since.compare_exchange(0, self.exec.now(), Ordering::AcqRel, Ordering::Relaxed);
                     self.places.parked_ranges.fetch_add(u32::from(first.is_ok()), Ordering::AcqRel);
                 }
+                let rest = (fetch.pages & block.dirty()).minus(&self.first_of(page));
                 drop(block);
                 if parked {
                     Counters::add(&self.counters.faults_parked, 1);
                     self.flush_for_touch();
                 }
+                let some = !rest.is_empty() || fetch.ahead != 0;
+                some.then(|| Ahead { range, block: index, rest, blocks: fetch.ahead, keep: !fault.write })
             }
-            _ => self.answer_stray(fault.page),
+            _ => self.answer_stray(fault),
         }
     }
 
     /// Poisons a touched page that no live range owns, under the space lock so that no allocation gets the page meanwhile.
-    fn answer_stray(&self, page: PageIndex) {
+    fn answer_stray(&self, fault: Fault) -> Option<Ahead<P>> {
+        let page = fault.page;
         let mut space = self.space.lock();
         let owner = space.find(self.config.geometry.block_of(page));
         let live = owner.as_ref().is_some_and(|range| !range.is_dead());
@@ -101,10 +107,15 @@ impl<P: Ports> Engine<P> {
             self.poison(PageRun { first: page, count: 1 });
         }
         drop(space);
-        if live {
-            // Allocated between the two looks: the touch is legal now.
-            self.handle_fault(Fault { page, write: false });
-        }
+        // Allocated between the two looks: the touch is legal now.
+        if live { self.answer_touch(Fault { page, write: false }) } else { None }
+    }
+
+    /// What comes home with a touch of `page` before anything else does: its sub-block, or what R is best changed in.
+    fn first_of(&self, page: u32) -> PageMask {
+        let g = self.config.geometry;
+        let granule = self.host.profile().map_granule_bytes / g.page_bytes;
+        PageMask::single(page).rounded_to(granule.max(g.pages_per_sub))
     }
 
     /// Ends every touch of `run` in SIGBUS. Tried again where the system refuses: nothing else would end the touches.
@@ -173,12 +184,9 @@ impl<P: Ports> Engine<P> {
                     }
                 };
                 self.note_taken(range, index, block);
-                let op = self.start_home(
-                    range,
-                    index,
-                    block,
-                    Homeward { mask, keep: !write, cause: Cause::Fault, waits },
-                );
+                let mask = mask & self.first_of(page);
+                let way = Homeward { mask, keep: !write, cause: Cause::Fault, waits };
+                let op = self.start_home(range, index, block, way);
                 if op.is_over() {
                     return self.answer(range, index, block, page, write, mask);
                 }

@@ -15,6 +15,7 @@ use crate::trace::TraceCause;
 use crate::{Engine, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use vkhmm_core::block::{Block, Cause};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::uses::Uses;
@@ -61,6 +62,12 @@ impl<P: Ports> Engine<P> {
             gate.waiting.push(block);
         }
         Taken::Deciding
+    }
+
+    /// What [`Self::take_from_gate`] would say to wait for, and nothing changed; `None` while a launch is deciding.
+    pub(crate) fn peek_at_gate(&self, range: &RangeCell<P>) -> Option<Uses> {
+        let gate = range.gate.lock();
+        (gate.deciding == 0).then_some(gate.uses)
     }
 
     /// Tells the gate what the block is like now, under the block's lock.
@@ -119,15 +126,54 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         way: Homeward,
     ) {
+        let pieces = self.pieces(range, index, block, way.mask);
+        self.start_pieces(op, range, index, block, way, (pieces, None));
+    }
+
+    /// As [`Self::start_home`], for what nobody waits for: `None`, with nothing changed, where it would need a staging slot that is
+    /// kept for touches.
+    pub(crate) fn start_guess(
+        &self,
+        range: &Arc<RangeCell<P>>,
+        index: u32,
+        block: &mut Block,
+        way: Homeward,
+    ) -> Option<Arc<Op<P>>> {
+        let pieces = self.pieces(range, index, block, way.mask);
+        let by_queue = !self.device.profile().memory.cpu_reads;
+        let slot = match by_queue && pieces.iter().any(|p| p.import.is_none()) {
+            true => Some(self.slots.lock().take_for_guess()?),
+            false => None,
+        };
+        self.ahead.fetch_add(1, Ordering::AcqRel);
+        let op = self.new_op(&range.label);
+        self.start_pieces(&op, range, index, block, way, (pieces, slot));
+        if op.is_over() {
+            self.ahead.fetch_sub(1, Ordering::AcqRel);
+        }
+        Some(op)
+    }
+
+    /// `by`: what moves, and the slot for it, if it has one already.
+    fn start_pieces(
+        &self,
+        op: &Arc<Op<P>>,
+        range: &Arc<RangeCell<P>>,
+        index: u32,
+        block: &mut Block,
+        way: Homeward,
+        by: (Vec<Piece<P::Device>>, Option<u32>),
+    ) {
+        let (pieces, slot) = by;
         let Homeward { mask, keep, cause, waits } = way;
         let keep = keep && self.duplicates;
         op.skip_queue();
-        let pieces = self.pieces(range, index, block, mask);
         let bytes = pieces_bytes(&pieces);
         let counter = match cause {
             Cause::Fault => &self.counters.out_fault_bytes,
             Cause::Evict | Cause::Launch => &self.counters.out_evict_bytes,
             Cause::Prefetch => &self.counters.out_prefetch_bytes,
+            Cause::Ahead => &self.counters.out_ahead_bytes,
         };
         Counters::add(counter, bytes);
         for run in mask.runs() {
@@ -154,7 +200,7 @@ impl<P: Ports> Engine<P> {
             block.finish(op.id);
             self.progress.notify(); // a sync may have listed it
         } else if !self.queue_is_shared {
-            self.send_home(job);
+            self.send_home(job, slot);
         }
     }
 
@@ -171,8 +217,8 @@ impl<P: Ports> Engine<P> {
         })
     }
 
-    /// Submits a copy home: straight to A, or through a slot if one is free, or later.
-    pub(crate) fn send_home(&self, job: HomeJob<P>) {
+    /// Submits a copy home: straight to A, or through `slot`, or any slot if one is free, or later.
+    pub(crate) fn send_home(&self, job: HomeJob<P>, slot: Option<u32>) {
         let op = Arc::clone(&job.op);
         if job.pieces.iter().all(|p| p.import.is_some()) {
             let commands = import_copies(self.device.profile().regions_max, &job.pieces, true);
@@ -184,7 +230,7 @@ impl<P: Ports> Engine<P> {
         }
         let slot = {
             let mut slots = self.slots.lock();
-            match slots.free_out.pop() {
+            match slot.or_else(|| slots.free_out.pop()) {
                 Some(slot) => slot,
                 None => {
                     slots.homes.push_back(job);

@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering;
 use vkhmm_core::block::LaunchMasks;
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::placement::Placed;
+use vkhmm_core::policy::Use;
 use vkhmm_core::units::ByteRange;
 use vkhmm_port::{BoundRange, Device, Mutex, Signal};
 
@@ -29,7 +30,16 @@ pub enum AccessKind {
 impl AccessKind {
     /// Whether it may store.
     pub const fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::Overwrite)
+        self.as_use().writes()
+    }
+
+    /// As a policy knows it.
+    pub(crate) const fn as_use(self) -> Use {
+        match self {
+            Self::Read => Use::Read,
+            Self::Write => Use::Write,
+            Self::Overwrite => Use::Overwrite,
+        }
     }
 }
 
@@ -220,18 +230,18 @@ impl<P: Ports> Engine<P> {
     }
 
     fn find_spans(&self, spec: &LaunchSpec<P>) -> Option<Vec<Option<Bound<P>>>> {
-        let frame_bytes = self.config.geometry.frame_bytes();
+        let (frame_bytes, now) = (self.config.geometry.frame_bytes(), self.tick());
         spec.arguments
             .iter()
             .map(|argument| match argument.target() {
                 None => Some(None),
                 Some(range) => {
-                    let (subs, written) = (argument.subs(frame_bytes), argument.access.writes());
+                    let (subs, what) = (argument.subs(frame_bytes), argument.access.as_use());
                     if range.is_sparse() {
-                        let there = self.use_bound(range.id, subs, written);
+                        let there = self.use_bound(range.id, subs, now, what);
                         return there.then(|| Some(Bound::in_range(range)));
                     }
-                    let (placed, buffer) = self.find_span(range.id, subs, written)?;
+                    let (placed, buffer) = self.find_span(range.id, subs, now, what)?;
                     Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
                 }
             })

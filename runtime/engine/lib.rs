@@ -19,6 +19,7 @@ extern crate alloc;
 mod acquire;
 mod admit;
 mod advise;
+mod ahead;
 mod arena;
 mod audit;
 mod binds;
@@ -174,6 +175,8 @@ pub struct Engine<P: Ports> {
     next_op: AtomicU64,
     /// Acquires that are being asked for, or open.
     pub(crate) acquires_open: AtomicU32,
+    /// Guesses on their way home.
+    pub(crate) ahead: AtomicU32,
     pub(crate) clock: AtomicU64,
     pub(crate) lost: AtomicBool,
     pub(crate) stopping: AtomicBool,
@@ -224,6 +227,7 @@ impl<P: Ports> Engine<P> {
             places: report::Places::default(),
             next_op: AtomicU64::new(1),
             acquires_open: AtomicU32::new(0),
+            ahead: AtomicU32::new(0),
             clock: AtomicU64::new(1),
             lost: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

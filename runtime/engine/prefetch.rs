@@ -205,8 +205,7 @@ impl<P: Ports> Engine<P> {
         let mut out: Vec<Part<P>> = Vec::new();
         for (index, _, _) in range.cut(bytes) {
             let start = u64::from(index) * block_bytes;
-            let here =
-                ByteRange { start: start.max(bytes.start), end: (start + block_bytes).min(bytes.end) };
+            let here = ByteRange { start: start.max(bytes.start), end: (start + block_bytes).min(bytes.end) };
             if range.blocks[index as usize].lock().thrash.is_guarded(now) {
                 ticket.skip(range, here, SkipReason::Thrashing);
                 continue;
@@ -318,8 +317,10 @@ impl<P: Ports> Engine<P> {
             let open = block.holds().iter().filter(|hold| hold.mask.intersects(&away));
             if open.filter_map(|hold| self.op(hold.op)).any(|op| op.is_open()) {
                 let start = u64::from(index) * g.block_bytes();
-                let here =
-                    ByteRange { start: start.max(bytes.start), end: (start + g.block_bytes()).min(bytes.end) };
+                let here = ByteRange {
+                    start: start.max(bytes.start),
+                    end: (start + g.block_bytes()).min(bytes.end),
+                };
                 ticket.skip(range, here, SkipReason::Acquired);
                 continue;
             }
@@ -332,7 +333,9 @@ impl<P: Ports> Engine<P> {
                 range.homebound.lock().push(later);
                 range.homebound_count.fetch_add(1, Ordering::AcqRel);
             }
-            ticket.ops.push(op);
+            if !op.is_over() {
+                ticket.ops.push(op);
+            }
         }
     }
 

@@ -66,6 +66,8 @@ counters! {
     thrash_events,
     /// How often that began a block's minimum residency.
     thrash_guards,
+    /// Bytes copied home on a guess: beside a touch, or ahead of a stream.
+    out_ahead_bytes,
     /// Bytes moved straight between host pages and device memory.
     path_import_bytes,
     /// Bytes moved through the staging rings.
@@ -132,7 +134,7 @@ impl Stats {
 
     /// All bytes copied home.
     pub fn out_bytes(&self) -> u64 {
-        self.out_fault_bytes + self.out_evict_bytes + self.out_prefetch_bytes
+        self.out_fault_bytes + self.out_evict_bytes + self.out_prefetch_bytes + self.out_ahead_bytes
     }
 
     /// One JSON object with every counter.
@@ -161,9 +163,10 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "to host     {:9.2} MiB  (touched {:.2}, evicted {:.2}, prefetched {:.2})",
+            "to host     {:9.2} MiB  (touched {:.2}, ahead {:.2}, evicted {:.2}, prefetched {:.2})",
             mib(self.out_bytes()),
             mib(self.out_fault_bytes),
+            mib(self.out_ahead_bytes),
             mib(self.out_evict_bytes),
             mib(self.out_prefetch_bytes)
         )?;

@@ -187,6 +187,11 @@ impl<P: Ports> Slots<P> {
         }
     }
 
+    /// A slot for what nobody waits for: not one that is kept for touches, and none while a touch waits for one.
+    pub(crate) fn take_for_guess(&mut self) -> Option<u32> {
+        if self.homes.is_empty() { self.take_for_eviction() } else { None }
+    }
+
     fn take_for_eviction(&mut self) -> Option<u32> {
         if self.free_out.len() > self.for_faults { self.free_out.pop() } else { None }
     }

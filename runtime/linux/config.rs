@@ -54,4 +54,10 @@ pub struct Config {
     pub no_poison: bool,
     /// Act as on a kernel whose UFFDIO_CONTINUE cannot write-protect (before 6.4).
     pub no_continue_wp: bool,
+    /// Act as on a system without MADV_WIPEONFORK (gVisor).
+    pub no_wipe_on_fork: bool,
+    /// Act as on a system that punches no holes (gVisor).
+    pub no_punch_hole: bool,
+    /// Act as if `vm.max_map_count` were this. `None`: what the system says.
+    pub max_map_count: Option<usize>,
 }

@@ -1,10 +1,11 @@
-//! LinuxFaults: reads the userfaultfd. Several threads may read; all are woken for each message and all but one find nothing.
+//! LinuxFaults: reads the userfaultfd, or what signal handlers posted. Several threads may read; all are woken for each message and
+//! all but one find nothing.
 
 use crate::exec::monotonic_ns;
 use crate::futex::timespec;
-use crate::host::Shared;
+use crate::host::{Engine, Shared};
 use crate::ioctl::errno;
-use crate::uffd::Uffd;
+use crate::uffd::MESSAGES_MAX;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -13,13 +14,13 @@ use rustix::io;
 use std::sync::Arc;
 use vkhmm_core::units::{Geometry, PageIndex};
 use vkhmm_port::host::Errno;
-use vkhmm_port::{Fault, FaultSource, HostError};
+use vkhmm_port::{Fault, FaultSource, HostError, Resolver};
 
 /// How long a reader that served a fault looks for the next one before it sleeps: sequential touches come one after another,
 /// and waking a sleeper costs more than this.
 const SPIN_NS: u64 = 50_000;
 
-/// The messages of the userfaultfd.
+/// The messages of the userfaultfd, or of signal handlers.
 pub struct LinuxFaults {
     shared: Arc<Shared>,
     /// Readable for ever once interrupted; nobody reads it.
@@ -36,13 +37,16 @@ impl LinuxFaults {
     }
 
     /// Takes what is there, without waiting.
-    fn take(&self, uffd: &Uffd, faults: &mut Vec<Fault>) -> Result<bool, HostError> {
+    fn take(&self, faults: &mut Vec<Fault>) -> Result<bool, HostError> {
         let base = self.shared.base();
         let page_bytes = Geometry::PRODUCTION.page_bytes as usize;
-        let taken = uffd.read(&mut |address, write| {
-            let page = PageIndex((address.wrapping_sub(base) / page_bytes) as u64);
-            faults.push(Fault { page, write });
-        });
+        let taken = match self.shared.engine() {
+            Engine::Uffd(uffd) => uffd.read(&mut |address, write| {
+                let page = PageIndex((address.wrapping_sub(base) / page_bytes) as u64);
+                faults.push(Fault { page, write });
+            }),
+            other => Ok(other.touches().map_or(0, |t| t.take(MESSAGES_MAX, &mut |fault| faults.push(fault)))),
+        };
         let some = taken.map_err(|source| broken("reading the userfaultfd", source))? > 0;
         if some {
             self.served.store(true, Ordering::Relaxed);
@@ -51,7 +55,18 @@ impl LinuxFaults {
     }
 
     /// Sleeps until a message or an interrupt comes; whether a message may be there.
-    fn sleep(&self, uffd: &Uffd, timeout: Option<Duration>) -> Result<bool, HostError> {
+    fn sleep(&self, timeout: Option<Duration>) -> Result<bool, HostError> {
+        let uffd = match self.shared.engine() {
+            Engine::Uffd(uffd) => uffd,
+            other => {
+                let Some(touches) = other.touches() else { return Ok(false) };
+                let some = touches.sleep(&|| self.interrupted.load(Ordering::Acquire), timeout);
+                if !some {
+                    touches.report_replaced();
+                }
+                return Ok(some);
+            }
+        };
         let source = uffd.fd();
         let mut watched = [PollFd::new(&source, PollFlags::IN), PollFd::new(&self.interrupt, PollFlags::IN)];
         match poll(&mut watched, timeout.map(timespec).as_ref()) {
@@ -69,8 +84,7 @@ impl LinuxFaults {
 impl FaultSource for LinuxFaults {
     fn next(&self, faults: &mut Vec<Fault>, timeout: Option<Duration>) -> Result<(), HostError> {
         self.shared.check_owner()?;
-        let Some(uffd) = self.shared.uffd() else { return Ok(()) };
-        if self.interrupted.load(Ordering::Acquire) || self.take(uffd, faults)? {
+        if self.interrupted.load(Ordering::Acquire) || self.take(faults)? {
             return Ok(());
         }
         let started = monotonic_ns();
@@ -78,15 +92,15 @@ impl FaultSource for LinuxFaults {
         // One reader spins per message served; the others sleep at once.
         if self.served.swap(false, Ordering::Relaxed) {
             while monotonic_ns() - started < limit {
-                if self.interrupted.load(Ordering::Acquire) || self.take(uffd, faults)? {
+                if self.interrupted.load(Ordering::Acquire) || self.take(faults)? {
                     return Ok(());
                 }
                 core::hint::spin_loop();
             }
         }
         let spent = Duration::from_nanos(monotonic_ns() - started);
-        if self.sleep(uffd, timeout.map(|t| t.saturating_sub(spent)))? {
-            self.take(uffd, faults)?;
+        if self.sleep(timeout.map(|t| t.saturating_sub(spent)))? {
+            self.take(faults)?;
         }
         Ok(())
     }
@@ -99,6 +113,16 @@ impl FaultSource for LinuxFaults {
         self.interrupted.store(true, Ordering::Release);
         // Fails only if the count is at its maximum, and then the descriptor is readable anyway.
         let _ = io::write(&self.interrupt, &1_u64.to_ne_bytes());
+        if let Some(touches) = self.shared.engine().touches() {
+            touches.ring();
+        }
+    }
+
+    fn resolve_with(&self, resolver: Option<Arc<dyn Resolver>>) {
+        // In a child, handlers that did not come along would be waited for.
+        if let Some(touches) = self.shared.engine().touches().filter(|_| self.shared.owned()) {
+            touches.resolve_with(resolver);
+        }
     }
 }
 

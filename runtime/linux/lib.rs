@@ -4,8 +4,8 @@
 //!   open(config) ──► LinuxHost (HostMemory)         LinuxFaults (FaultSource)        LinuxExec (Exec)
 //!                      │ publish revoke protect        │ which page was touched        │ futex lock, event count,
 //!                      ▼ poison populate punch         ▼                               ▼ threads, bulk copies
-//!                    engine: uffd │ declared         userfaultfd
-//!                      ▼
+//!                    engine: uffd │ sigbus │ segv    userfaultfd, or touch: signal handlers
+//!                      ▼     │ declared
 //!                    reservation: one memfd, mapped twice (R the application's view, A the alias)
 //! ```
 //!
@@ -27,11 +27,14 @@ mod ioctl;
 mod probe;
 mod report;
 mod reservation;
+mod segv;
+mod sigbus;
 mod signals;
 #[cfg(feature = "userfaultfd")]
 mod source_crate;
 #[cfg(not(feature = "userfaultfd"))]
 mod source_rustix;
+mod touch;
 mod uffd;
 
 pub use config::{Config, EngineChoice};

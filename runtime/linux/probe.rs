@@ -3,15 +3,19 @@
 use crate::config::{Config, EngineChoice};
 use crate::faults::LinuxFaults;
 use crate::fork::Owner;
-use crate::host::{Engine, LinuxHost, Shared};
+use crate::host::{Engine, Failed, LinuxHost, Shared};
 use crate::ioctl::{errno, negotiate, new_from_node};
 use crate::report::{EngineReport, EngineStatus, Verdict};
 use crate::reservation::{Reservation, ReservationError};
+use crate::segv::Segv;
+use crate::sigbus::Sigbus;
+use crate::touch::{REPLACED, Registration, Touches, install};
 use crate::uffd::Uffd;
+use core::ffi::c_int;
 use linux_raw_sys::general::{
     UFFD_FEATURE_EXACT_ADDRESS, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM,
-    UFFD_FEATURE_PAGEFAULT_FLAG_WP, UFFD_FEATURE_POISON, UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
-    UFFD_USER_MODE_ONLY,
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP, UFFD_FEATURE_POISON, UFFD_FEATURE_SIGBUS,
+    UFFD_FEATURE_WP_HUGETLBFS_SHMEM, UFFD_USER_MODE_ONLY,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open as open_file};
@@ -99,40 +103,43 @@ pub fn open(config: &Config) -> Result<Opened, OpenError> {
         return Err(OpenError::PageSize { have: page_bytes });
     }
     let small = |operation| move |e: io::Errno| OpenError::Refused { operation, source: errno(e) };
-    let owner = Owner::new().map_err(small("marking the owner of host memory (MADV_WIPEONFORK)"))?;
+    let owner = Owner::make(config.no_wipe_on_fork);
+    let owner = Arc::new(owner.map_err(small("marking the owner of host memory (MADV_WIPEONFORK)"))?);
     let reservation = Reservation::new(config)?;
-    let (engine, engines, chosen) = choose(config, &reservation)?;
-    let profile = profile(&engine, chosen, &reservation);
+    let (engine, engines, chosen) = choose(config, &owner, &reservation)?;
+    let profile = profile(&engine.0, chosen, &reservation);
     let report = EngineReport {
         chosen,
         engines,
-        fallbacks: fallbacks(&engine),
+        fallbacks: fallbacks(&engine.0, &owner, &reservation),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         calls: if cfg!(feature = "userfaultfd") { "userfaultfd crate" } else { "rustix" },
         reservation_bytes: reservation.bytes(),
         reservation_limited_by: reservation.limited_by(),
     };
-    let has_faults = matches!(engine, Engine::Uffd(_));
+    let has_faults = !matches!(engine.0, Engine::Declared);
     let shared = Arc::new(Shared::new(owner, reservation, engine, profile));
     let source = has_faults.then(|| LinuxFaults::new(Arc::clone(&shared)).map(Arc::new)).transpose();
     let source = source.map_err(small("making an eventfd"))?;
     Ok(Opened { host: Arc::new(LinuxHost::new(shared)), source, report })
 }
 
+/// An engine, and what the signal handlers know R by, if it has them.
+type Started = (Engine, Option<Registration>);
+
 fn choose(
     config: &Config,
+    owner: &Arc<Owner>,
     reservation: &Reservation,
-) -> Result<(Engine, Vec<EngineStatus>, EngineChoice), OpenError> {
+) -> Result<(Started, Vec<EngineStatus>, EngineChoice), OpenError> {
     let mut statuses = Vec::new();
     let mut found = None;
     for engine in EngineChoice::ALL {
         let wanted = config.engine.is_none_or(|forced| forced == engine);
-        let verdict = if matches!(engine, EngineChoice::UffdSigbus | EngineChoice::SegvMprotect) {
-            Verdict::NotBuilt
-        } else if found.is_some() || !wanted {
+        let verdict = if found.is_some() || !wanted {
             Verdict::NotTried
         } else {
-            match start(engine, config, reservation) {
+            match start(engine, config, owner, reservation) {
                 Ok(started) => {
                     found = Some((started, engine));
                     Verdict::Chosen
@@ -149,34 +156,92 @@ fn choose(
     let refusal = statuses.into_iter().find(|s| s.engine == forced).map(|s| s.verdict);
     let (reason, remedy) = match refusal {
         Some(Verdict::Refused { reason, remedy }) => (reason, remedy),
-        _ => ("it is not built yet".to_owned(), "choose another engine".to_owned()),
+        _ => ("it was not tried".to_owned(), "choose another engine".to_owned()),
     };
     Err(OpenError::Engine { engine: forced.name(), reason, remedy })
 }
 
-fn start(engine: EngineChoice, config: &Config, reservation: &Reservation) -> Result<Engine, Refusal> {
-    let make: fn() -> Result<OwnedFd, Refusal> = match engine {
-        EngineChoice::UffdThread => make_full,
-        EngineChoice::UffdThreadUserOnly => make_user_only,
-        _ => return Ok(Engine::Declared),
-    };
+fn start(
+    choice: EngineChoice,
+    config: &Config,
+    owner: &Arc<Owner>,
+    reservation: &Reservation,
+) -> Result<Started, Refusal> {
+    match choice {
+        EngineChoice::UffdThread => {
+            uffd(make_full, true, config, reservation).map(|u| (Engine::Uffd(u), None))
+        }
+        EngineChoice::UffdThreadUserOnly => {
+            uffd(make_user_only, true, config, reservation).map(|u| (Engine::Uffd(u), None))
+        }
+        EngineChoice::UffdSigbus => {
+            let uffd = uffd(make_user_only, false, config, reservation)?;
+            let touches = touches(libc::SIGBUS, owner, reservation)?;
+            let registration = register(&touches)?;
+            Ok((Engine::Sigbus(Sigbus { uffd, touches }), Some(registration)))
+        }
+        EngineChoice::SegvMprotect => {
+            let touches = touches(libc::SIGSEGV, owner, reservation)?;
+            let segv = Segv::new(Arc::clone(&touches), reservation, config.max_map_count);
+            let segv = segv.map_err(refused_step)?;
+            let registration = register(&touches)?;
+            Ok((Engine::Segv(segv), Some(registration)))
+        }
+        EngineChoice::Declared => Ok((Engine::Declared, None)),
+    }
+}
+
+/// A userfaultfd with R registered, whose faults are messages, or signals.
+fn uffd(
+    make: fn() -> Result<OwnedFd, Refusal>,
+    messages: bool,
+    config: &Config,
+    reservation: &Reservation,
+) -> Result<Uffd, Refusal> {
+    let signals = if messages { None } else { Some((UFFD_FEATURE_SIGBUS, "faults as signals (4.14)")) };
+    let required = || REQUIRED.iter().copied().chain(signals);
     // Negotiating fixes a descriptor's features, so a first one is asked and thrown away.
     let known = negotiate(make()?.as_fd(), 0).map_err(|e| refused_call("UFFDIO_API", e))?;
     let missing: Vec<&str> =
-        REQUIRED.iter().filter(|(bit, _)| known & u64::from(*bit) == 0).map(|(_, name)| *name).collect();
+        required().filter(|(bit, _)| known & u64::from(*bit) == 0).map(|(_, name)| name).collect();
     if !missing.is_empty() {
         return Err(Refusal::new(
             format!("the kernel lacks {}", missing.join(", ")),
             "Linux 5.19 or newer, built with userfaultfd write-protection and minor faults",
         ));
     }
-    let asked = REQUIRED.iter().fold(known & u64::from(WANTED), |all, (bit, _)| all | u64::from(*bit));
+    let asked = required().fold(known & u64::from(WANTED), |all, (bit, _)| all | u64::from(bit));
     let fd = make()?;
     negotiate(fd.as_fd(), asked).map_err(|e| refused_call("UFFDIO_API", e))?;
     let no_poison = config.no_poison || known & u64::from(UFFD_FEATURE_POISON) == 0;
-    Uffd::register(fd, reservation, no_poison, config.no_continue_wp)
-        .map(Engine::Uffd)
-        .map_err(|failed| refused_call(failed.operation, failed.source))
+    Uffd::register(fd, reservation, messages, (no_poison, config.no_continue_wp)).map_err(refused_step)
+}
+
+/// What the handlers of `signal` need to know of the reservation; and the handlers.
+fn touches(signal: c_int, owner: &Arc<Owner>, reservation: &Reservation) -> Result<Arc<Touches>, Refusal> {
+    let few = "fewer limits on signals and memory, as the message says";
+    let stores_known =
+        install(signal).map_err(|e| Refusal::new(format!("installing a signal handler: {e}"), few))?;
+    let touches = Touches::new(Arc::clone(owner), reservation, signal, stores_known);
+    let touches =
+        touches.map_err(|e| Refusal::new(format!("memory for what is shown of each page: {e}"), few))?;
+    Ok(Arc::new(touches))
+}
+
+fn register(touches: &Arc<Touches>) -> Result<Registration, Refusal> {
+    Registration::new(touches).ok_or_else(|| {
+        Refusal::new("too many runtimes with this engine are open in this process", "dropping some of them")
+    })
+}
+
+fn refused_step(failed: Failed) -> Refusal {
+    match failed {
+        Failed::System { operation, source } => refused_call(operation, source),
+        Failed::Mappings { operation, have, allowed } => Refusal::new(
+            format!("{operation} needs {have} mappings, {allowed} are allowed"),
+            "sysctl vm.max_map_count",
+        ),
+    }
 }
 
 fn refused_call(operation: &str, source: Errno) -> Refusal {
@@ -241,27 +306,52 @@ fn profile(engine: &Engine, chosen: EngineChoice, reservation: &Reservation) -> 
             _ => FaultMode::UserOnly,
         },
         reservation_bytes: reservation.bytes(),
-        // The storage is plain pages; see `reservation` for where others would be probed.
-        map_granule_bytes: Geometry::PRODUCTION.page_bytes,
+        map_granule_bytes: match engine {
+            // Smaller runs cost a mapping each, and all mappings of a process are changed one at a time.
+            Engine::Segv(_) => Geometry::PRODUCTION.block_bytes() as u32,
+            _ => Geometry::PRODUCTION.page_bytes,
+        },
         publish_read_only: match engine {
-            Engine::Uffd(uffd) => uffd.has_continue_wp(),
-            Engine::Declared => true,
+            Engine::Uffd(uffd) | Engine::Sigbus(Sigbus { uffd, .. }) => uffd.has_continue_wp(),
+            Engine::Segv(_) | Engine::Declared => true,
         },
         protect: true,
     }
 }
 
-fn fallbacks(engine: &Engine) -> Vec<String> {
+fn fallbacks(engine: &Engine, owner: &Owner, reservation: &Reservation) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Engine::Uffd(uffd) = engine {
+    let mut say = |line: &str| lines.push(line.to_owned());
+    if let Engine::Uffd(uffd) | Engine::Sigbus(Sigbus { uffd, .. }) = engine {
         if !uffd.has_poison() {
-            lines.push("no UFFDIO_POISON (6.6): a stray touch is SIGSEGV by mprotect, not SIGBUS".to_owned());
+            say("no UFFDIO_POISON (6.6): a stray touch is SIGSEGV by mprotect, not SIGBUS");
         }
         if !uffd.has_continue_wp() {
-            lines.push(
-                "no read-only UFFDIO_CONTINUE (6.4): pages come home exclusive, never shared".to_owned(),
-            );
+            say("no read-only UFFDIO_CONTINUE (6.4): pages come home exclusive, never shared");
         }
+    }
+    if let Engine::Segv(segv) = engine {
+        lines.push(format!(
+            "mprotect: calls that take access away are refused from {} memory mappings on (vm.max_map_count)",
+            segv.allowed()
+        ));
+    }
+    let mut say = |line: &str| lines.push(line.to_owned());
+    if let Some(touches) = engine.touches() {
+        if !touches.stores_known() {
+            say("signals do not say whether a touch was a store: a first store costs two touches");
+        }
+        if touches.is_replaced() {
+            say(REPLACED);
+        }
+    }
+    if !owner.is_wiped() {
+        say(
+            "no MADV_WIPEONFORK: a forked child is known by its process number, one system call per question",
+        );
+    }
+    if !reservation.punches() {
+        say("no hole punching: freed memory is zeroed and kept, not given back");
     }
     lines
 }

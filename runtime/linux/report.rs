@@ -10,8 +10,6 @@ pub enum Verdict {
     Chosen,
     /// Not tried: a better one was had, or another one was demanded.
     NotTried,
-    /// Not part of this version.
-    NotBuilt,
     /// Cannot be had here.
     Refused {
         /// What stood in the way.
@@ -54,7 +52,6 @@ impl fmt::Display for Verdict {
         match self {
             Self::Chosen => f.write_str("in use"),
             Self::NotTried => f.write_str("not tried"),
-            Self::NotBuilt => f.write_str("not built yet"),
             Self::Refused { reason, remedy } => write!(f, "refused: {reason}; to enable it: {remedy}"),
         }
     }

@@ -98,6 +98,8 @@ pub(crate) struct Reservation {
     alias_open: AtomicU64,
     /// Whether any page of R was ever denied: until then `allow` has nothing to do.
     denied: AtomicBool,
+    /// The system gives pages back.
+    punches: bool,
 }
 
 // SAFETY: the view is an address that is only handed to system calls and to callers as a number; the rest is Send and Sync.
@@ -173,7 +175,8 @@ impl Reservation {
                 .map_err(at("giving access to the application's view"))?;
         }
         let (alias_open, denied) = (AtomicU64::new(0), AtomicBool::new(false));
-        let made = Self { view, alias, memfd, bytes, limited_by, alias_open, denied };
+        let mut made = Self { view, alias, memfd, bytes, limited_by, alias_open, denied, punches: true };
+        made.punches = !config.no_punch_hole && made.probe_punch();
         // Now, so that later growth only moves the border between two mappings that exist.
         made.open_alias(BLOCK).map_err(at("giving access to the alias"))?;
         Ok(made)
@@ -265,7 +268,8 @@ impl Reservation {
         let mut step = BLOCK;
         while at < range.end {
             let len = step.min(range.end - at);
-            match fallocate(&self.memfd, FallocateFlags::KEEP_SIZE, at, len) {
+            // Inside the file, so its size stays; sandboxes know no flag.
+            match fallocate(&self.memfd, FallocateFlags::empty(), at, len) {
                 Ok(()) => {
                     at += len;
                     step = (step * 2).min(BLOCK);
@@ -278,10 +282,45 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives the pages of `range` back to the system; it reads zeros afterwards.
+    /// Gives the pages of `range` back to the system, where it takes them; it reads zeros afterwards.
     pub(crate) fn punch(&self, range: ByteRange) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if !self.punches {
+            return self.zero(range);
+        }
         io::retry_on_intr(|| fallocate(&self.memfd, flags, range.start, range.len()))
+    }
+
+    /// Whether the system gives pages back; otherwise they are zeroed and stay.
+    pub(crate) fn punches(&self) -> bool {
+        self.punches
+    }
+
+    fn probe_punch(&self) -> bool {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let tried = io::retry_on_intr(|| fallocate(&self.memfd, flags, 0, PAGE));
+        !matches!(tried, Err(io::Errno::OPNOTSUPP | io::Errno::NOSYS))
+    }
+
+    /// Makes `range` zeros where it is not. Looks by reading the file, which fills no hole.
+    fn zero(&self, range: ByteRange) -> io::Result<()> {
+        const PIECE: usize = 4 * PAGE as usize;
+        let mut piece = [0_u8; PIECE];
+        let mut at = range.start;
+        while at < range.end {
+            let want = PIECE.min((range.end - at) as usize);
+            let got = io::retry_on_intr(|| io::pread(&self.memfd, &mut piece[..want], at))?;
+            if got == 0 {
+                return Err(io::Errno::IO);
+            }
+            let end = at + got as u64;
+            if piece[..got].iter().any(|byte| *byte != 0) {
+                self.open_alias(end)?;
+                self.alias(ByteRange { start: at, end }).fill(0);
+            }
+            at = end;
+        }
+        Ok(())
     }
 }
 

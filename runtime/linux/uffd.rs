@@ -1,6 +1,6 @@
 //! The userfaultfd engine: R's page table is a permission gate that only these calls change. Whatever R lacks raises a message.
 
-use crate::host::{Failed, Outcome};
+use crate::host::{Failed, Outcome, Verbs};
 use crate::ioctl::{
     CAN_CONTINUE, CAN_POISON, CAN_WRITEPROTECT, CONTINUE_WP, DONTWAKE, errno, poison, resume,
 };
@@ -46,6 +46,8 @@ pub(crate) trait Calls: Send + Sync + Sized {
 /// A userfaultfd with R registered.
 pub(crate) struct Uffd {
     source: Source,
+    /// Faults are messages, and their threads wait for a wake; otherwise they are signals.
+    messages: bool,
     /// UFFDIO_POISON exists.
     poison: bool,
     /// UFFDIO_CONTINUE can map read-only.
@@ -55,23 +57,24 @@ pub(crate) struct Uffd {
 }
 
 impl Uffd {
-    /// Registers the whole of `reservation` with `fd`. Once and whole: registering parts splits mappings.
+    /// Registers the whole of `reservation` with `fd`, which was made for `messages` or for signals. Once and whole: registering
+    /// parts splits mappings.
     pub(crate) fn register(
         fd: OwnedFd,
         reservation: &Reservation,
-        no_poison: bool,
-        no_continue_wp: bool,
+        messages: bool,
+        (no_poison, no_continue_wp): (bool, bool),
     ) -> Result<Self, Failed> {
         let source = Source::adopt(fd);
         let whole = reservation.span(ByteRange { start: 0, end: reservation.bytes() });
-        let whole = whole.ok_or(Failed { operation: "UFFDIO_REGISTER", source: Errno(libc::EINVAL) })?;
+        let whole = whole.ok_or(Failed::system("UFFDIO_REGISTER", libc::EINVAL))?;
         let can = source.register(whole).op("UFFDIO_REGISTER")?;
         if can & CAN_CONTINUE == 0 || can & CAN_WRITEPROTECT == 0 {
-            return Err(Failed { operation: "UFFDIO_REGISTER", source: Errno(libc::EOPNOTSUPP) });
+            return Err(Failed::system("UFFDIO_REGISTER", libc::EOPNOTSUPP));
         }
         let pagemap = open(c"/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
         let poison = can & CAN_POISON != 0 && !no_poison;
-        let mut uffd = Self { source, poison, continue_wp: false, pagemap };
+        let mut uffd = Self { source, messages, poison, continue_wp: false, pagemap };
         uffd.continue_wp = !no_continue_wp && uffd.probe_continue_wp(reservation, whole.head(PAGE))?;
         Ok(uffd)
     }
@@ -101,43 +104,9 @@ impl Uffd {
         self.continue_wp
     }
 
-    /// Makes `span` present with `access`, whatever it was, and wakes who waits on it.
-    pub(crate) fn publish(
-        &self,
-        reservation: &Reservation,
-        span: Span,
-        access: Access,
-    ) -> Result<(), Failed> {
-        if access == Access::ReadOnly && !self.continue_wp {
-            // Never CONTINUE followed by WRITEPROTECT: stores slip in between.
-            return Err(Failed { operation: "publish read-only", source: Errno(libc::EOPNOTSUPP) });
-        }
-        // Only denied pages need it (kernels without POISON).
-        reservation.allow(span).map_err(errno).op("mprotect")?;
-        let mut at = 0;
-        while at < span.len {
-            let rest = span.rest(at);
-            let mapped = match access {
-                Access::ReadWrite => self.source.resume_writable(rest),
-                Access::ReadOnly => resume(self.source.fd(), rest, CONTINUE_WP | DONTWAKE),
-            };
-            match mapped {
-                Ok(bytes) => at += bytes,
-                Err(EEXIST) => {
-                    let there = self.mapped_head(rest);
-                    self.set_protection(there, access)?;
-                    at += there.len;
-                }
-                Err(EAGAIN) => std::thread::yield_now(),
-                Err(source) => return Err(Failed { operation: "UFFDIO_CONTINUE", source }),
-            }
-        }
-        self.source.wake(span).op("UFFDIO_WAKE")
-    }
-
-    /// Makes what is mapped of `span` read-only.
-    pub(crate) fn protect(&self, span: Span) -> Result<(), Failed> {
-        self.set_protection(span, Access::ReadOnly)
+    /// Wakes who waits on a message, where there are messages.
+    fn wake(&self, span: Span) -> Result<(), Failed> {
+        if self.messages { self.source.wake(span).op("UFFDIO_WAKE") } else { Ok(()) }
     }
 
     fn set_protection(&self, span: Span, access: Access) -> Result<(), Failed> {
@@ -151,36 +120,6 @@ impl Uffd {
                 done => return done.op("UFFDIO_WRITEPROTECT"),
             }
         }
-    }
-
-    /// Makes every touch of `span` fail: SIGBUS, or SIGSEGV where the kernel has no POISON; and lets waiters find out.
-    pub(crate) fn poison(&self, reservation: &Reservation, span: Span) -> Result<(), Failed> {
-        self.forget(reservation, span)?;
-        if self.poison {
-            let mut at = 0;
-            while at < span.len {
-                match poison(self.source.fd(), span.rest(at)) {
-                    Ok(bytes) => at += bytes,
-                    Err(EAGAIN) => std::thread::yield_now(),
-                    Err(source) => return Err(Failed { operation: "UFFDIO_POISON", source }),
-                }
-            }
-        } else {
-            reservation.deny(span).map_err(errno).op("mprotect")?;
-        }
-        self.source.wake(span).op("UFFDIO_WAKE")
-    }
-
-    /// Gives the pages of `span`, which are `bytes` of the file, back; the next touch is a fault on a hole.
-    pub(crate) fn punch(
-        &self,
-        reservation: &Reservation,
-        span: Span,
-        bytes: ByteRange,
-    ) -> Result<(), Failed> {
-        self.forget(reservation, span)?;
-        reservation.allow(span).map_err(errno).op("mprotect")?;
-        reservation.punch(bytes).map_err(errno).op("punching a hole")
     }
 
     /// Takes mapping, poison and protection marks of `span` away: zapping leaves the marks, and POISON refuses where one is.
@@ -204,5 +143,68 @@ impl Uffd {
             .take_while(|entry| entry[top] & PRESENT_IN_TOP_BYTE != 0)
             .count();
         span.head(present.max(1) * PAGE)
+    }
+}
+
+impl Verbs for Uffd {
+    fn revoke(&self, reservation: &Reservation, span: Span) -> Result<(), Failed> {
+        reservation.zap(span).map_err(errno).op("revoke")
+    }
+
+    fn protect(&self, _: &Reservation, span: Span) -> Result<(), Failed> {
+        self.set_protection(span, Access::ReadOnly)
+    }
+
+    fn publish(&self, reservation: &Reservation, span: Span, access: Access) -> Result<(), Failed> {
+        if access == Access::ReadOnly && !self.continue_wp {
+            // Never CONTINUE followed by WRITEPROTECT: stores slip in between.
+            return Err(Failed::system("publish read-only", libc::EOPNOTSUPP));
+        }
+        // Only denied pages need it (kernels without POISON).
+        reservation.allow(span).map_err(errno).op("mprotect")?;
+        let mut at = 0;
+        while at < span.len {
+            let rest = span.rest(at);
+            let mapped = match access {
+                Access::ReadWrite => self.source.resume_writable(rest),
+                Access::ReadOnly => resume(self.source.fd(), rest, CONTINUE_WP | DONTWAKE),
+            };
+            match mapped {
+                Ok(bytes) => at += bytes,
+                Err(EEXIST) => {
+                    let there = self.mapped_head(rest);
+                    self.set_protection(there, access)?;
+                    at += there.len;
+                }
+                Err(EAGAIN) => std::thread::yield_now(),
+                Err(source) => return Err(Failed::System { operation: "UFFDIO_CONTINUE", source }),
+            }
+        }
+        self.wake(span)
+    }
+
+    /// Makes every touch of `span` fail: SIGBUS, or SIGSEGV where the kernel has no POISON; and lets waiters find out.
+    fn poison(&self, reservation: &Reservation, span: Span) -> Result<(), Failed> {
+        self.forget(reservation, span)?;
+        if self.poison {
+            let mut at = 0;
+            while at < span.len {
+                match poison(self.source.fd(), span.rest(at)) {
+                    Ok(bytes) => at += bytes,
+                    Err(EAGAIN) => std::thread::yield_now(),
+                    Err(source) => return Err(Failed::System { operation: "UFFDIO_POISON", source }),
+                }
+            }
+        } else {
+            reservation.deny(span).map_err(errno).op("mprotect")?;
+        }
+        self.wake(span)
+    }
+
+    /// Gives the pages of `span`, which are `bytes` of the file, back; the next touch is a fault on a hole.
+    fn punch(&self, reservation: &Reservation, span: Span, bytes: ByteRange) -> Result<(), Failed> {
+        self.forget(reservation, span)?;
+        reservation.allow(span).map_err(errno).op("mprotect")?;
+        reservation.punch(bytes).map_err(errno).op("punching a hole")
     }
 }

@@ -69,6 +69,23 @@ pub enum HostError {
         /// What the system said.
         source: Errno,
     },
+    /// Taking access away there would leave too few mappings to give it back elsewhere. Nothing has changed.
+    #[error(
+        "{operation} of {bytes} bytes at reservation offset {offset:#x} needs {have} memory mappings in all, and {allowed} are \
+         allowed: raise vm.max_map_count, or move larger ranges at once"
+    )]
+    TooManyMappings {
+        /// What was tried.
+        operation: &'static str,
+        /// Where, in bytes from the reservation's start.
+        offset: u64,
+        /// On how much.
+        bytes: u64,
+        /// Mappings that it would take, with those that there are.
+        have: usize,
+        /// Mappings that such calls may take.
+        allowed: usize,
+    },
     /// This process was forked from the one that owns the memory.
     #[error(
         "this process is a forked child: managed memory belongs to its parent; use spawn or exec instead of fork"

@@ -14,6 +14,7 @@
 
 mod device;
 mod exec;
+pub mod gemm;
 mod host;
 mod link;
 mod machine;
@@ -27,5 +28,5 @@ pub mod traces;
 pub use device::{Moved, Work};
 pub use link::LinkModel;
 pub use optimum::Optimum;
-pub use play::{Outcome, Placement, PlayError, Transfer, play};
+pub use play::{Outcome, Placement, PlayError, Transfer, Way, play};
 pub use trace::{Access, Allocation, Part, Step, Trace, TraceError};

@@ -225,7 +225,7 @@ pub(crate) fn places(runs: Result<Vec<Residency>>) -> Places {
 
 /// Bytes that came home because the host asked: by touch, or under `declared` by making a slice.
 pub(crate) fn home_bytes(moved: &Stats) -> u64 {
-    moved.out_fault_bytes + moved.out_prefetch_bytes
+    moved.out_fault_bytes + moved.out_ahead_bytes + moved.out_prefetch_bytes
 }
 
 /// Allocates, waiting for blocks that were dropped to come back.

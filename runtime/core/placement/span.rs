@@ -1,8 +1,8 @@
 //! Spans: every argument in one run of neighbouring frames, or scattered over many.
 //!
 //! Contiguous ranges:
-//! * A range of at most half the limit gets a *home span* for all of itself, so that launches on its parts never move it.
-//!   Where homes do not fit, and for larger ranges, a span covers just the want, and is reused while it covers.
+//! * A range gets a *home span* for all of itself, so that launches on its parts never move it, where all ranges known fit the limit
+//!   together, and where it is at most an eighth of it. For others a span covers just the want, and is reused while it covers.
 //! * Sub-blocks that a new span takes over move by device copy; their old span is cut up, their old frames wait for that. When
 //!   old and new do not fit side by side, the old span is evicted and copied in again.
 //! * Room is made by the cheapest window of neighbouring frames, whole spans at a time.
@@ -17,7 +17,9 @@
 
 mod hands;
 mod hints;
+mod history;
 mod plan;
+mod price;
 mod scatter;
 mod table;
 
@@ -27,7 +29,7 @@ use super::{
     AdmitError, Deps, EvictGoal, Eviction, PieceError, Placed, Placement, PlacementStats, Plan, SpanId, Want,
 };
 use crate::pagemap::FrameSource;
-use crate::policy::{Policy, Victim};
+use crate::policy::{Policy, Use};
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
 use crate::uses::Uses;
 use alloc::collections::BTreeMap;
@@ -35,6 +37,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use hints::Hints;
+use history::History;
 use scatter::Scatter;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +78,6 @@ impl Span {
     /// Whether it may be evicted or moved.
     fn movable(&self) -> bool {
         self.queued.is_empty() && self.pins == 0 && self.plan.is_none()
-    }
-
-    /// What a policy is told of it.
-    fn as_victim(&self) -> Victim {
-        Victim { frames: self.frames.count, dirty: self.dirty.count(), last_use: self.last_use }
     }
 }
 
@@ -133,6 +131,10 @@ pub struct SpanPlacement {
     index: BTreeMap<(RangeId, u32), SpanId>,
     /// Of every scattered range that has a span.
     scattered: BTreeMap<RangeId, Scatter>,
+    /// Of every range that was ever used, until it is released.
+    histories: BTreeMap<RangeId, History>,
+    /// Sub-blocks of every range that was ever placed, until it is released.
+    lengths: BTreeMap<RangeId, u32>,
     ops: BTreeMap<OpId, Record>,
     hints: Hints,
 }
@@ -156,6 +158,8 @@ impl SpanPlacement {
             spans: BTreeMap::new(),
             index: BTreeMap::new(),
             scattered: BTreeMap::new(),
+            histories: BTreeMap::new(),
+            lengths: BTreeMap::new(),
             ops: BTreeMap::new(),
             hints: Hints::default(),
         }
@@ -265,10 +269,12 @@ impl Placement for SpanPlacement {
         });
     }
 
-    fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, written: bool) {
+    fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, what: Use) {
         self.now = self.now.max(now);
         self.hints.last_launch = self.hints.last_launch.max(now);
         self.hints.used(range, &subs);
+        self.histories.entry(range).or_default().note(subs.clone(), now, what);
+        let written = what.writes();
         match self.scattered.get_mut(&range) {
             Some(scatter) => {
                 if scatter.note(subs, now, written) {
@@ -281,6 +287,9 @@ impl Placement for SpanPlacement {
 
     fn note_clean(&mut self, range: RangeId, subs: Range<u32>) {
         self.settle_range(range);
+        if let Some(history) = self.histories.get_mut(&range) {
+            history.note_read(&subs);
+        }
         for id in self.ids(range, &subs) {
             if let Some(span) = self.spans.get_mut(&id) {
                 span.dirty.remove(&subs);
@@ -315,6 +324,8 @@ impl Placement for SpanPlacement {
     fn release(&mut self, range: RangeId, deps: Deps) -> Vec<SpanId> {
         self.hints.forget(range);
         let gone = self.spans_of(range);
+        self.histories.remove(&range);
+        self.lengths.remove(&range);
         for id in &gone {
             let Some(span) = self.take(*id) else { continue };
             let mut left = deps.clone();

@@ -11,12 +11,16 @@ mod sweeps;
 
 use super::*;
 use crate::pagemap::{MemoryKind, OwnerId, PagemapRegistry, PagemapRequest};
-use crate::policy::Adaptive;
+use crate::policy::{Adaptive, Plain, Policy};
 use crate::units::{DeviceIndex, Geometry, Ticket, Timeline};
 use alloc::sync::Arc;
 
 /// Sub-blocks of a unit here: small, so that a few frames hold several.
 const UNIT: u32 = 4;
+
+fn used(written: bool) -> Use {
+    if written { Use::Write } else { Use::Read }
+}
 
 /// A placement over pieces of these lengths, their frames numbered from 0 without gaps.
 fn placement(pieces: &[u32]) -> SpanPlacement {
@@ -25,8 +29,13 @@ fn placement(pieces: &[u32]) -> SpanPlacement {
 
 /// The same with units of another length.
 fn placement_of(pieces: &[u32], unit: u32) -> SpanPlacement {
+    placement_by(pieces, unit, Arc::new(Adaptive))
+}
+
+/// The same with another policy.
+fn placement_by(pieces: &[u32], unit: u32, policy: Arc<dyn Policy>) -> SpanPlacement {
     let mut registry = PagemapRegistry::new(DeviceIndex(0), Geometry::PRODUCTION);
-    let mut placement = SpanPlacement::new(pieces.iter().sum(), unit, Arc::new(Adaptive));
+    let mut placement = SpanPlacement::new(pieces.iter().sum(), unit, policy);
     let mut first = 0;
     for count in pieces {
         let bytes = |frames: u32| u64::from(frames) * Geometry::PRODUCTION.frame_bytes();

@@ -5,11 +5,40 @@ use super::{Aim, Found, Ops, Refusal};
 use crate::home::{Park, Taken};
 use crate::stats::Counters;
 use crate::trace::TraceCause;
-use crate::{Engine, EngineError, Ports};
+use crate::{Engine, EngineError, MutexOf, Ports};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 use vkhmm_core::block::{Block, Conflict, Hold, HoldKind, pages_of_sub};
 use vkhmm_core::mask::PageMask;
+use vkhmm_core::units::PageRun;
 use vkhmm_port::{Exec, HostMemory, Mutex};
+
+/// So many blocks are held, and taken from R, at once. Each call of the system interrupts every processor that runs one of the
+/// process's threads, which costs as much as taking 64 KiB away; with more blocks a touch of the first would wait for the last,
+/// and copies could not begin.
+const GROUP: usize = 4;
+
+/// Neighbouring blocks under their locks.
+type Group<'a, P> = Vec<(&'a BlockPlan<P>, <MutexOf<P, Block> as Mutex<Block>>::Guard<'a>)>;
+
+/// A run of pages of the `at`-th block of a group.
+struct Part {
+    at: usize,
+    run: Range<u32>,
+    pages: PageRun,
+}
+
+impl Part {
+    fn meets(&self, next: &Self) -> bool {
+        self.pages.end() == next.pages.first
+    }
+
+    /// Parts that meet, as one run.
+    fn together(parts: &[Self]) -> PageRun {
+        PageRun { first: parts[0].pages.first, count: parts.iter().map(|part| part.pages.count).sum() }
+    }
+}
 
 impl<P: Ports> Engine<P> {
     pub(super) fn check_block(&self, plan: &BlockPlan<P>, block: &Block) -> Result<(), Refusal> {
@@ -35,21 +64,29 @@ impl<P: Ports> Engine<P> {
         blocks: &Blocks<P>,
         found: &mut Found<P>,
     ) -> Result<(), Refusal> {
-        for (done, plan) in blocks.values().enumerate() {
-            let mut block = plan.range.blocks[plan.index as usize].lock();
-            let outcome = self.hold_block(ops, plan, &mut block, found);
-            if let Err(refusal) = outcome {
-                block.abort(&ops.ids());
-                self.resume(&plan.range, plan.index, &mut block, PageMask::EMPTY);
-                self.refresh_gate(&plan.range, plan.index, &block);
-                drop(block);
-                for earlier in blocks.values().take(done) {
-                    let mut block = earlier.range.blocks[earlier.index as usize].lock();
+        let plans: Vec<&BlockPlan<P>> = blocks.values().collect();
+        let at = |plan: &BlockPlan<P>| plan.range.first.0 + plan.index;
+        let mut done = 0;
+        // Neighbours together, so that R is taken from them in one call.
+        for group in plans.chunk_by(|a, b| at(a) + 1 == at(b)).flat_map(|group| group.chunks(GROUP)) {
+            let mut held: Group<'_, P> = Vec::with_capacity(group.len());
+            let mut outcome = Ok(());
+            for plan in group {
+                held.push((*plan, plan.range.blocks[plan.index as usize].lock()));
+                let (plan, block) = held.last_mut().expect("just pushed");
+                outcome = outcome.and_then(|()| self.hold_block(ops, plan, block, found));
+            }
+            let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));
+            drop(held);
+            done += group.len();
+            if outcome.is_err() {
+                for plan in &plans[..done] {
+                    let mut block = plan.range.blocks[plan.index as usize].lock();
                     block.abort(&ops.ids());
-                    self.resume(&earlier.range, earlier.index, &mut block, PageMask::EMPTY);
-                    self.refresh_gate(&earlier.range, earlier.index, &block);
+                    self.resume(&plan.range, plan.index, &mut block, PageMask::EMPTY);
+                    self.refresh_gate(&plan.range, plan.index, &block);
                 }
-                return Err(refusal);
+                return outcome;
             }
         }
         Ok(())
@@ -122,30 +159,39 @@ impl<P: Ports> Engine<P> {
         } else {
             block.launch_hold(ops.main.id, ops.copy.id, &plan.masks);
         }
-        self.weaken(plan, block).map_err(Refusal::Error)
+        Ok(())
     }
 
     /// Takes R away from what the launch writes, and stores from what it reads: program order, and L0's only place.
-    fn weaken(&self, plan: &BlockPlan<P>, block: &mut Block) -> Result<(), EngineError> {
+    fn weaken(&self, group: &mut Group<'_, P>) -> Result<(), EngineError> {
         let start = self.exec.now();
         let protects = self.host.profile().protect;
-        let (revoke, protect) = if self.config.strict_io || !protects {
-            let read =
-                if self.config.strict_io { block.mapped() } else { block.writable() } & plan.masks.read;
-            (block.mapped() & plan.masks.exclusive() | read, PageMask::EMPTY)
-        } else {
-            (block.mapped() & plan.masks.exclusive(), block.writable() & plan.masks.read)
-        };
-        for run in revoke.runs() {
-            let pages = plan.range.run(plan.index, &run);
+        let (mut absent, mut read_only) = (Vec::new(), Vec::new());
+        for (at, (plan, block)) in group.iter().enumerate() {
+            let (revoke, protect) = if self.config.strict_io || !protects {
+                let read =
+                    if self.config.strict_io { block.mapped() } else { block.writable() } & plan.masks.read;
+                (block.mapped() & plan.masks.exclusive() | read, PageMask::EMPTY)
+            } else {
+                (block.mapped() & plan.masks.exclusive(), block.writable() & plan.masks.read)
+            };
+            for run in revoke.runs() {
+                absent.push(Part { at, pages: plan.range.run(plan.index, &run), run });
+            }
+            for run in protect.runs() {
+                read_only.push(Part { at, pages: plan.range.run(plan.index, &run), run });
+            }
+        }
+        for parts in absent.chunk_by(Part::meets) {
+            let pages = Part::together(parts);
             self.host.revoke(pages)?;
-            block.revoked(PageMask::range(run));
+            parts.iter().for_each(|part| group[part.at].1.revoked(PageMask::range(part.run.clone())));
             self.note(TraceCause::Revoke, self.config.geometry.bytes_of(pages));
         }
-        for run in protect.runs() {
-            let pages = plan.range.run(plan.index, &run);
+        for parts in read_only.chunk_by(Part::meets) {
+            let pages = Part::together(parts);
             self.host.protect(pages)?;
-            block.protected(PageMask::range(run));
+            parts.iter().for_each(|part| group[part.at].1.protected(PageMask::range(part.run.clone())));
             self.note(TraceCause::Revoke, self.config.geometry.bytes_of(pages));
         }
         Counters::add(&self.counters.revoke_ns, self.exec.now() - start);

@@ -32,7 +32,10 @@ fn a_prefetch_home_follows_the_launch_that_writes_the_bytes() {
             w.engine.flush();
             let hint = w.engine.prefetch_to_host(&x, (0..x.bytes()).into()).unwrap();
             assert!(!hint.ops().is_empty() && hint.skipped().is_empty());
-            assert!(!w.engine.wait(&hint.ops()[0], Some(Duration::from_millis(5))).unwrap(), "the kernel runs");
+            assert!(
+                !w.engine.wait(&hint.ops()[0], Some(Duration::from_millis(5))).unwrap(),
+                "the kernel runs"
+            );
             go.store(true, Ordering::Release);
             w.arrived(&hint);
             let home = w.map(&x);
@@ -51,8 +54,7 @@ fn what_was_freed_or_discarded_meanwhile_needs_no_way_home() {
     each_framed(|w| {
         let go = Arc::new(AtomicBool::new(false));
         let (x, y) = (w.alloc(w.block()), w.alloc(w.block()));
-        let ops: Vec<_> =
-            [&x, &y].map(|r| w.launch(&gated(&go, 7), &[(r, 0..r.bytes(), Overwrite)])).into();
+        let ops: Vec<_> = [&x, &y].map(|r| w.launch(&gated(&go, 7), &[(r, 0..r.bytes(), Overwrite)])).into();
         w.engine.flush();
         let hints = [&x, &y].map(|r| w.engine.prefetch_to_host(r, (0..r.bytes()).into()).unwrap());
         w.engine.free(&x);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{PAGE, SMALL, load, store};
+use common::{PAGE, SMALL, load, segv, store};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use vkhmm_core::units::Geometry;
 use vkhmm_linux::{Config, EngineChoice, LinuxExec, LinuxFaults, OpenError, open};
 use vkhmm_port::conformance::{AppView, EXEC_CASES, HOST_CASES, HostUnderTest, run_exec, run_host};
+use vkhmm_port::fake::FakeExec;
 use vkhmm_port::inject::Injected;
 use vkhmm_port::{Exec, Fault, FaultSource, HostError, HostMemory, Signal};
 
@@ -59,17 +60,19 @@ impl FaultSource for NoFaults {
 
 /// Runs the suite over the host that `config` asks for, through the wrapper that production has; how many cases ran. `None`, and a
 /// line that says so, where this system has no such engine.
-fn run(config: &Config) -> Option<usize> {
+///
+/// Its threads are those of `exec`: where touches are answered by signals, of one that blocks none.
+fn run<X: Exec>(exec: &X, config: &Config) -> Option<usize> {
     if let Err(e @ OpenError::Engine { .. }) = open(config) {
         println!("skipped: {e}");
         return None;
     }
-    Some(run_host(&LinuxExec::new(), &|| {
+    Some(run_host(exec, &|| {
         let opened = open(config).expect("opened a moment ago");
         let base = opened.host.base();
         let host = Injected::new(opened.host, None);
         let source: Source = match opened.source {
-            Some(source) => Source::Uffd(Injected::new(source, None)),
+            Some(source) => Source::Linux(Injected::new(source, None)),
             None => Source::None(NoFaults {
                 signal: LinuxExec::new().signal(),
                 interrupted: AtomicBool::new(false),
@@ -81,21 +84,21 @@ fn run(config: &Config) -> Option<usize> {
 
 /// The source of whichever engine it is.
 enum Source {
-    Uffd(Injected<LinuxFaults>),
+    Linux(Injected<LinuxFaults>),
     None(NoFaults),
 }
 
 impl FaultSource for Source {
     fn next(&self, faults: &mut Vec<Fault>, timeout: Option<Duration>) -> Result<(), HostError> {
         match self {
-            Self::Uffd(source) => source.next(faults, timeout),
+            Self::Linux(source) => source.next(faults, timeout),
             Self::None(source) => source.next(faults, timeout),
         }
     }
 
     fn interrupt(&self) {
         match self {
-            Self::Uffd(source) => source.interrupt(),
+            Self::Linux(source) => source.interrupt(),
             Self::None(source) => source.interrupt(),
         }
     }
@@ -107,11 +110,19 @@ fn every_engine_keeps_the_contract() {
     for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
         for (no_poison, no_continue_wp) in [(false, false), (true, false), (false, true), (true, true)] {
             let config = Config { engine: Some(engine), no_poison, no_continue_wp, ..SMALL };
-            assert_eq!(run(&config).unwrap_or(HOST_CASES), HOST_CASES, "{engine:?}");
+            assert_eq!(run(&LinuxExec::new(), &config).unwrap_or(HOST_CASES), HOST_CASES, "{engine:?}");
         }
     }
+    for (no_poison, no_continue_wp) in [(false, false), (true, true)] {
+        let engine = Some(EngineChoice::UffdSigbus);
+        let config = Config { engine, no_poison, no_continue_wp, ..SMALL };
+        assert_eq!(run(&FakeExec::new(), &config).unwrap_or(HOST_CASES), HOST_CASES, "{config:?}");
+    }
+    for bare in [false, true] {
+        assert_eq!(run(&FakeExec::new(), &segv(bare)), Some(HOST_CASES), "segv-mprotect works everywhere");
+    }
     let declared = Config { engine: Some(EngineChoice::Declared), ..SMALL };
-    assert_eq!(run(&declared), Some(HOST_CASES), "declared works everywhere");
+    assert_eq!(run(&LinuxExec::new(), &declared), Some(HOST_CASES), "declared works everywhere");
 }
 
 #[test]

@@ -2,12 +2,19 @@
 
 mod common;
 
-use common::{Memory, PAGE, SMALL, alone_passes, bytes, is_child, run, try_open};
+use common::{Memory, PAGE, SMALL, alone_passes, bytes, is_child, run, segv, try_open};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vkhmm_linux::{Config, EngineChoice, OpenError, ReservationError, open};
-use vkhmm_port::{Access, FaultSource, HostMemory};
+use vkhmm_port::{Access, FaultSource, HostError, HostMemory};
+
+const WITH_FAULTS: [EngineChoice; 4] = [
+    EngineChoice::UffdThread,
+    EngineChoice::UffdThreadUserOnly,
+    EngineChoice::UffdSigbus,
+    EngineChoice::SegvMprotect,
+];
 
 #[test]
 fn the_default_is_large_and_costs_nothing() {
@@ -126,7 +133,7 @@ fn opening_after_mlockall_populates_nothing() {
     let opened = open(&Config::default()).expect("something works");
     assert!(resident_bytes() < before + (64 << 20), "{} then {}", before, resident_bytes());
     drop(opened);
-    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
+    for engine in WITH_FAULTS {
         let Some(memory) = try_open(Config { engine: Some(engine), ..SMALL }) else { continue };
         works_while_served(&memory, || {});
     }
@@ -138,7 +145,7 @@ fn mlockall_after_opening_leaves_everything_working() {
     if !is_child(TEST) {
         return alone_passes(TEST, "ulimit -l unlimited 2>/dev/null;");
     }
-    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
+    for engine in WITH_FAULTS {
         let Some(memory) = try_open(Config { engine: Some(engine), ..SMALL }) else { continue };
         works_while_served(&memory, || {
             lock_everything();
@@ -173,13 +180,88 @@ fn mlockall_after_opening_the_default_size_ends() {
     assert!(resident_bytes() < before + (256 << 20), "{before} then {}", resident_bytes());
 }
 
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").expect("proc").lines().count()
+}
+
+#[test]
+fn mappings_are_counted_and_what_would_use_up_the_last_is_refused() {
+    const TEST: &str = "mappings_are_counted_and_what_would_use_up_the_last_is_refused";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "");
+    }
+    const MAX: usize = 1000;
+    let memory = try_open(Config { max_map_count: Some(MAX), ..segv(false) }).expect("works everywhere");
+    let pages = 16 * 512;
+    let (host, all) = (&memory.host, run(0, pages));
+    host.populate(all).expect("populate");
+    host.publish(all, Access::ReadWrite).expect("publish");
+    memory.store(9, 1);
+    let before = mappings();
+    // Every second page: two mappings more each time.
+    let mut refused = None;
+    for page in (0..u64::from(pages)).step_by(2) {
+        let weaken = if page % 4 == 0 { host.revoke(run(page, 1)) } else { host.protect(run(page, 1)) };
+        if let Err(error) = weaken {
+            refused = Some((page, error));
+            break;
+        }
+    }
+    let (at, error) = refused.expect("the limit is reached");
+    println!("at page {at}: {error}; {before} then {} mappings", mappings());
+    assert!(matches!(error, HostError::TooManyMappings { allowed, .. } if allowed < MAX), "{error}");
+    assert!(error.to_string().contains("vm.max_map_count"), "{error}");
+    assert!(mappings() <= MAX - MAX / 4 && mappings() + 60 > MAX - MAX / 4, "{} mappings", mappings());
+    // Refused: nothing changed. What takes no mapping, and what gives access, goes through.
+    memory.store(at, 2);
+    host.revoke(run(0, 1)).expect("revoke again");
+    host.revoke(run(0, 512)).expect("of a whole block, which joins mappings");
+    let left = (512..u64::from(pages)).step_by(2).take_while(|page| *page < at);
+    left.for_each(|page| host.publish(run(page, 1), Access::ReadWrite).expect("publish"));
+    host.publish(all, Access::ReadWrite).expect("publish");
+    assert!(mappings() <= before + 2, "{before} then {}", mappings());
+    // The count followed: as much room as at first.
+    (0..100).step_by(2).for_each(|page| host.revoke(run(page, 1)).expect("room again"));
+    drop(memory);
+    let memory = try_open(Config { max_map_count: Some(MAX), ..segv(false) }).expect("room again");
+    memory.host.publish(run(0, 512), Access::ReadWrite).expect("publish");
+    (0..100).step_by(2).for_each(|page| memory.host.revoke(run(page, 1)).expect("room again"));
+}
+
+#[test]
+fn the_real_limit_is_never_reached() {
+    const TEST: &str = "the_real_limit_is_never_reached";
+    if !is_child(TEST) {
+        return alone_passes(TEST, "");
+    }
+    let memory =
+        try_open(Config { reservation_bytes: Some(1 << 30), ..segv(false) }).expect("works everywhere");
+    let host = &memory.host;
+    let pages = (1 << 30) / PAGE as u64;
+    host.publish(run(0, pages as u32), Access::ReadWrite).expect("publish");
+    let refused = (0..pages).step_by(2).find_map(|page| host.revoke(run(page, 1)).err());
+    match refused {
+        Some(HostError::TooManyMappings { allowed, .. }) => assert!(mappings() <= allowed + 200),
+        Some(other) => panic!("{other}"),
+        None => println!("this system allows more mappings than pages were taken"),
+    }
+    // The quarter that is kept is there.
+    for page in (0..4000).step_by(4) {
+        host.publish(run(page, 1), Access::ReadOnly).expect("publish");
+    }
+}
+
 #[test]
 fn freed_pages_are_given_back() {
     const TEST: &str = "freed_pages_are_given_back";
     if !is_child(TEST) {
         return alone_passes(TEST, "");
     }
-    let memory = try_open(SMALL).expect("something works");
+    freed_by(&try_open(SMALL).expect("something works"));
+    freed_by(&try_open(segv(false)).expect("works everywhere"));
+}
+
+fn freed_by(memory: &Memory) {
     let mut most = 0;
     for round in 0..600 {
         let block = run(round % 8 * 512, 512);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{PAGE, SMALL, alone_passes, is_child, run, try_open};
+use common::{PAGE, SMALL, alone_passes, is_child, run, segv, try_open};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -66,8 +66,8 @@ fn the_device_node_serves_where_the_system_call_is_forbidden() {
 }
 
 #[test]
-fn declared_is_left_where_all_is_forbidden() {
-    const TEST: &str = "declared_is_left_where_all_is_forbidden";
+fn mprotect_is_chosen_where_userfaultfd_is_forbidden() {
+    const TEST: &str = "mprotect_is_chosen_where_userfaultfd_is_forbidden";
     if !is_child(TEST) {
         let root = rustix::process::getuid().is_root();
         let nobody = "RUNNER='setpriv --reuid=65534 --regid=65534 --clear-groups';";
@@ -78,13 +78,13 @@ fn declared_is_left_where_all_is_forbidden() {
         println!("skipped: this user may open the device node");
         return;
     }
-    let opened = open(&SMALL).expect("declared works everywhere");
+    let opened = open(&SMALL).expect("mprotect works everywhere");
     let text = opened.report.to_string();
     println!("{text}");
-    assert_eq!(opened.report.chosen, EngineChoice::Declared);
-    assert_eq!(opened.host.profile().faults, FaultMode::Declared);
-    assert!(opened.source.is_none());
-    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
+    assert_eq!(opened.report.chosen, EngineChoice::SegvMprotect);
+    assert_eq!(opened.host.profile().faults, FaultMode::UserOnly);
+    assert!(opened.source.is_some() && text.contains("vm.max_map_count"), "{text}");
+    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly, EngineChoice::UffdSigbus] {
         let status = opened.report.engines.iter().find(|s| s.engine == engine).expect("listed");
         let Verdict::Refused { reason, remedy } = &status.verdict else { panic!("{text}") };
         assert!(!reason.is_empty() && remedy.contains("seccomp"), "{text}");
@@ -93,6 +93,14 @@ fn declared_is_left_where_all_is_forbidden() {
         };
         assert!(error.to_string().contains(reason.as_str()), "{error}");
     }
+}
+
+#[test]
+fn what_a_sandbox_lacks_is_said() {
+    let text = open(&segv(true)).expect("mprotect works everywhere").report.to_string();
+    assert!(text.contains("no MADV_WIPEONFORK") && text.contains("no hole punching"), "{text}");
+    let text = open(&segv(false)).expect("mprotect works everywhere").report.to_string();
+    assert!(!text.contains("no MADV_WIPEONFORK") && !text.contains("no hole punching"), "{text}");
 }
 
 #[test]

@@ -138,9 +138,10 @@ fn user_only_refuses(memory: &Memory) {
 
 #[test]
 fn user_only_mode_gives_efault() {
-    let forced = Config { engine: Some(EngineChoice::UffdThreadUserOnly), ..SMALL };
-    if let Some(memory) = try_open(forced) {
-        user_only_refuses(&memory);
+    for engine in [EngineChoice::UffdThreadUserOnly, EngineChoice::UffdSigbus, EngineChoice::SegvMprotect] {
+        if let Some(memory) = try_open(Config { engine: Some(engine), ..SMALL }) {
+            user_only_refuses(&memory);
+        }
     }
 }
 

@@ -4,17 +4,17 @@
 
 mod common;
 
-use common::{Memory, PAGE, SMALL, bytes, run, try_open};
+use common::{Memory, PAGE, SMALL, bytes, run, segv, try_open};
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vkhmm_core::units::PageRun;
 use vkhmm_linux::{Config, EngineChoice};
-use vkhmm_port::{Access, FaultSource, HostMemory, RawBytes};
+use vkhmm_port::{Access, Fault, FaultSource, HostMemory, RawBytes, Resolver};
 
 /// Migrated blocks, 64 KiB each.
 const BLOCKS: usize = 24;
@@ -45,8 +45,15 @@ enum Writes {
     SystemCallsToo,
 }
 
-struct Torture<'a> {
-    memory: &'a Memory,
+/// Who answers touches: readers of the source, or the threads themselves where they can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    Readers,
+    InThread,
+}
+
+struct Torture {
+    memory: Memory,
     order: Order,
     /// The device's memory; block n's bytes are used under `places[n]` only.
     device: RawBytes,
@@ -54,6 +61,8 @@ struct Torture<'a> {
     stop_migrating: AtomicBool,
     stop_writing: AtomicBool,
     migrations: AtomicU64,
+    /// Touches that were answered in their own threads.
+    in_thread: AtomicU64,
 }
 
 fn random(seed: &mut u64) -> usize {
@@ -63,7 +72,7 @@ fn random(seed: &mut u64) -> usize {
     (*seed >> 20) as usize
 }
 
-impl Torture<'_> {
+impl Torture {
     fn pages(block: usize) -> PageRun {
         run(block as u64 * u64::from(BLOCK_PAGES), BLOCK_PAGES)
     }
@@ -123,8 +132,12 @@ impl Torture<'_> {
 
     /// Makes the block what a touch needs. Never waits for anything but the block's place.
     fn bring_home(&self, block: usize, write: bool) {
-        let host = &self.memory.host;
         let mut place = self.places[block].lock().expect("no panic under it");
+        self.bring_home_locked(block, &mut place, write);
+    }
+
+    fn bring_home_locked(&self, block: usize, place: &mut Place, write: bool) {
+        let host = &self.memory.host;
         if *place == Place::Device {
             self.alias(block).copy_from(self.on_device(block));
         }
@@ -204,20 +217,30 @@ fn increment_by_system_calls(file: &OwnedFd, counter: usize) {
     assert_eq!(back, 8, "{}", std::io::Error::last_os_error());
 }
 
+impl Resolver for Torture {
+    fn resolve(&self, fault: Fault) -> bool {
+        let block = (fault.page.0 / u64::from(BLOCK_PAGES)) as usize;
+        let Ok(mut place) = self.places[block].try_lock() else { return false };
+        self.bring_home_locked(block, &mut place, fault.write);
+        self.in_thread.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
 fn seconds() -> f64 {
     std::env::var("VKHMM_TORTURE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5.0)
 }
 
 /// Runs it and returns how many increments are missing; `None` where the engine cannot be had.
-fn lost(config: Config, order: Order, writes: Writes, seconds: f64) -> Option<u64> {
+fn lost(config: Config, order: Order, writes: Writes, answers: Answers, seconds: f64) -> Option<u64> {
     let memory = try_open(config)?;
     let all = run(0, BLOCKS as u32 * BLOCK_PAGES);
     memory.host.populate(all).expect("populate");
     memory.host.publish(all, Access::ReadWrite).expect("publish");
     let mut device = vec![0_u8; BLOCKS * BLOCK_BYTES];
     let start = NonNull::new(device.as_mut_ptr()).expect("not null");
-    let torture = Torture {
-        memory: &memory,
+    let torture = Arc::new(Torture {
+        memory,
         order,
         // SAFETY: the vector lives until the end of this function and is used through this only.
         device: unsafe { RawBytes::new(start, BLOCKS * BLOCK_BYTES) },
@@ -225,7 +248,12 @@ fn lost(config: Config, order: Order, writes: Writes, seconds: f64) -> Option<u6
         stop_migrating: AtomicBool::new(false),
         stop_writing: AtomicBool::new(false),
         migrations: AtomicU64::new(0),
-    };
+        in_thread: AtomicU64::new(0),
+    });
+    let source = torture.memory.source.as_ref().expect("an engine with faults");
+    if answers == Answers::InThread {
+        source.resolve_with(Some(Arc::clone(&torture) as Arc<dyn Resolver>));
+    }
     let started = Instant::now();
     let totals = std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -248,6 +276,14 @@ fn lost(config: Config, order: Order, writes: Writes, seconds: f64) -> Option<u6
         torture.stop_migrating.store(true, Ordering::Relaxed);
         totals
     });
+    source.resolve_with(None);
+    assert_eq!(Arc::strong_count(&torture), 1, "nobody is inside the resolver any more");
+    let in_thread = torture.in_thread.load(Ordering::Relaxed);
+    assert_eq!(
+        in_thread > 0,
+        answers == Answers::InThread,
+        "{in_thread} touches answered in their own threads"
+    );
     let mut missing = 0;
     for block in 0..BLOCKS {
         torture.bring_home(block, true);
@@ -259,8 +295,8 @@ fn lost(config: Config, order: Order, writes: Writes, seconds: f64) -> Option<u6
         }
     }
     println!(
-        "{} {order:?} {writes:?}: {} migrations, {} increments, {missing} lost in {:.1} s",
-        memory.host.profile().engine,
+        "{} {order:?} {writes:?} {answers:?}: {} migrations, {} increments, {missing} lost in {:.1} s, {in_thread} in thread",
+        torture.memory.host.profile().engine,
         torture.migrations.load(Ordering::Relaxed),
         totals.iter().sum::<u64>(),
         started.elapsed().as_secs_f64(),
@@ -270,6 +306,7 @@ fn lost(config: Config, order: Order, writes: Writes, seconds: f64) -> Option<u6
 
 const FULL: Config = Config { engine: Some(EngineChoice::UffdThread), ..SMALL };
 const USER_ONLY: Config = Config { engine: Some(EngineChoice::UffdThreadUserOnly), ..SMALL };
+const SIGBUS: Config = Config { engine: Some(EngineChoice::UffdSigbus), ..SMALL };
 
 #[test]
 fn nothing_is_lost_in_the_order_law() {
@@ -280,8 +317,21 @@ fn nothing_is_lost_in_the_order_law() {
         (Config { no_continue_wp: true, ..FULL }, Writes::SystemCallsToo),
     ];
     for (config, writes) in configs {
-        if let Some(lost) = lost(config, Order::RevokeFirst, writes, seconds()) {
+        if let Some(lost) = lost(config, Order::RevokeFirst, writes, Answers::Readers, seconds()) {
             assert_eq!(lost, 0, "{config:?} {writes:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_threads_answer_for_themselves() {
+    for config in
+        [SIGBUS, segv(false), Config { no_poison: true, no_continue_wp: true, ..SIGBUS }, segv(true)]
+    {
+        for answers in [Answers::InThread, Answers::Readers] {
+            if let Some(lost) = lost(config, Order::RevokeFirst, Writes::Stores, answers, seconds()) {
+                assert_eq!(lost, 0, "{config:?} {answers:?}");
+            }
         }
     }
 }
@@ -289,9 +339,16 @@ fn nothing_is_lost_in_the_order_law() {
 #[test]
 fn the_wrong_order_is_seen_to_lose_updates() {
     // Shows that the torture above could fail at all. Seldom needs more than a second.
-    let mut tries = 0;
-    while let Some(0) = lost(USER_ONLY, Order::CopyFirst, Writes::Stores, 1.0) {
-        tries += 1;
-        assert!(tries < 20, "copying before revoking lost nothing");
+    for config in [USER_ONLY, SIGBUS, segv(false)] {
+        for answers in [Answers::Readers, Answers::InThread] {
+            if answers == Answers::InThread && config.engine == USER_ONLY.engine {
+                continue;
+            }
+            let mut tries = 0;
+            while let Some(0) = lost(config, Order::CopyFirst, Writes::Stores, answers, 1.0) {
+                tries += 1;
+                assert!(tries < 20, "copying before revoking lost nothing");
+            }
+        }
     }
 }

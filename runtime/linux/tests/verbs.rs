@@ -240,6 +240,9 @@ fn a_poisoned_touch_kills() {
         ("uffd-thread", false, libc::SIGBUS),
         ("uffd-thread-user", false, libc::SIGBUS),
         ("uffd-thread", true, libc::SIGSEGV),
+        ("uffd-sigbus", false, libc::SIGBUS),
+        ("uffd-sigbus", true, libc::SIGSEGV),
+        ("segv-mprotect", false, libc::SIGSEGV),
         ("declared", false, libc::SIGSEGV),
     ];
     if is_child("a_poisoned_touch_kills") {
@@ -308,6 +311,10 @@ fn runs_outside_are_refused_and_empty_runs_are_nothing() {
 #[test]
 fn publishing_a_hole_is_an_error_that_says_where() {
     for memory in fault_engines() {
+        if memory.host.profile().engine == EngineChoice::SegvMprotect.name() {
+            // The kernel fills holes by itself where access is all that it asks for.
+            continue;
+        }
         let refused = memory.host.publish(run(20, 1), Access::ReadWrite);
         assert!(
             matches!(refused, Err(HostError::Refused { operation: "UFFDIO_CONTINUE", offset: 81920, .. })),
@@ -339,11 +346,7 @@ fn the_report_says_what_was_found() {
     let opened = open(&SMALL).expect("something works");
     let text = opened.report.to_string();
     assert_eq!(opened.report.chosen.name(), opened.host.profile().engine);
-    assert!(text.contains("uffd-sigbus: not built yet") && text.contains("reservation: 64 MiB"), "{text}");
+    assert!(text.contains("declared: not tried") && text.contains("reservation: 64 MiB"), "{text}");
     assert!(opened.report.engines.iter().any(|e| e.verdict == Verdict::Chosen));
     println!("{text}");
-    let Err(refused) = open(&Config { engine: Some(EngineChoice::SegvMprotect), ..SMALL }) else {
-        panic!("segv-mprotect is not built");
-    };
-    assert!(refused.to_string().contains("not built yet"), "{refused}");
 }

@@ -1,9 +1,12 @@
 //! `vkhmm-model`: plays traces on a modelled machine and prints what the engine moved against the optimum. Class M.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use vkhmm_core::policy::{self, Policy};
+use vkhmm_sim::model::gemm::Gemm;
 use vkhmm_sim::model::table::{self, Row};
 use vkhmm_sim::model::traces::{self, Recipe, Scale};
-use vkhmm_sim::model::{LinkModel, Placement, Transfer, presets};
+use vkhmm_sim::model::{LinkModel, Placement, Transfer, Way, presets};
 
 const HELP: &str = "\
 Plays traces on a modelled machine with the production engine, in virtual time, and prints bytes and seconds against the optimum.
@@ -17,6 +20,8 @@ usage: vkhmm-model --model NAME [options]
   --limit SIZE     device memory limit, such as 512MiB or 4GiB (default 4GiB; at least 64MiB)
   --staging        through staging rings instead of imports
   --placement P    span or sparse (default: both, one after the other)
+  --policy P       adaptive, plain or all (default: adaptive)
+  --gemm           instead of the traces: one product of matrices four times the limit, as small as hides its copies
   --json           one JSON object a line instead of the table
   --list           machines and traces
   --help           this";
@@ -29,6 +34,8 @@ struct Options {
     limit: u64,
     transfer: Transfer,
     placements: Vec<Placement>,
+    policies: Vec<Arc<dyn Policy>>,
+    gemm: bool,
     json: bool,
 }
 
@@ -58,6 +65,9 @@ fn main() -> ExitCode {
 
 fn play(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
     let Options { model, limit, rounds, transfer, .. } = options;
+    if options.gemm {
+        return play_gemm(options);
+    }
     if !options.json {
         println!("{}", table::header(model, *limit, *rounds, *transfer));
     }
@@ -66,12 +76,32 @@ fn play(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
             let hinted = [false, true];
             for hints in hinted.into_iter().take(if recipe.hints { 2 } else { 1 }) {
                 let scale = Scale { limit: *limit, ratio: *ratio, rounds: *rounds, hints };
-                for placement in &options.placements {
-                    let row = Row::measure(model, recipe, &scale, *transfer, *placement)?;
+                for way in options.ways() {
+                    let row = Row::measure(model, recipe, &scale, &way)?;
                     println!("{}", if options.json { row.json(model) } else { row.line() });
                 }
             }
         }
+    }
+    Ok(())
+}
+
+impl Options {
+    fn ways(&self) -> Vec<Way> {
+        let way = |placement: &Placement, policy: &Arc<dyn Policy>| Way {
+            transfer: self.transfer,
+            placement: *placement,
+            policy: Arc::clone(policy),
+        };
+        let placements = self.placements.iter();
+        placements.flat_map(|place| self.policies.iter().map(move |policy| way(place, policy))).collect()
+    }
+}
+
+fn play_gemm(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
+    for way in options.ways() {
+        let row = Gemm::measure(&options.model, &way)?;
+        println!("{}", if options.json { row.json(&options.model) } else { row.line(&options.model) });
     }
     Ok(())
 }
@@ -81,19 +111,30 @@ fn list() {
     presets::ALL.iter().for_each(|model| println!("  {:<15} {}", model.name, model.about));
     println!("traces:");
     traces::ALL.iter().for_each(|recipe| println!("  {:<15} {}", recipe.name, recipe.about));
+    println!("policies:");
+    policy::all().iter().for_each(|policy| println!("  {}", policy.name()));
 }
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
     let mut model = None;
     let (mut recipes, mut ratios) = (Vec::new(), Vec::new());
     let mut placements = vec![Placement::Span, Placement::Sparse];
-    let (mut rounds, mut limit, mut transfer, mut json) = (4, 4 << 30, Transfer::Import, false);
+    let (mut rounds, mut limit, mut transfer) = (4, 4 << 30, Transfer::Import);
+    let (mut policies, mut gemm, mut json) = (vec![policy::all()[0].clone()], false, false);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--help" | "-h" => return Ok(Wish::Help),
             "--list" => return Ok(Wish::List),
             "--json" => json = true,
+            "--gemm" => gemm = true,
+            "--policy" => {
+                let name = value()?;
+                policies = match name.as_str() {
+                    "all" => policy::all().to_vec(),
+                    name => vec![named(name, "policy", policy::find)?],
+                };
+            }
             "--staging" => transfer = Transfer::Staging,
             "--placement" => placements = vec![named(&value()?, "placement", placement)?],
             "--model" => model = Some(named(&value()?, "machine", presets::find)?),
@@ -118,7 +159,8 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
     if ratios.is_empty() {
         ratios = vec![0.9, 1.5, 4.0];
     }
-    let options = Options { model, recipes, ratios, rounds, limit, transfer, placements, json };
+    let options =
+        Options { model, recipes, ratios, rounds, limit, transfer, placements, policies, gemm, json };
     Ok(Wish::Play(Box::new(options)))
 }
 

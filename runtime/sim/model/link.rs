@@ -1,5 +1,6 @@
 //! LinkModel: what one machine's link, device and page tables cost.
 
+use super::trace::Step;
 use vkhmm_core::pagemap::MemoryKind;
 
 /// The constants of a machine. [`super::presets`] has them all, with their sources.
@@ -53,6 +54,14 @@ impl LinkModel {
     /// Nanoseconds of a kernel: the roofline.
     pub fn kernel_ns(&self, flop: f64, bytes: f64) -> u64 {
         ns(flop, self.flops).max(ns(bytes, self.device_bytes))
+    }
+
+    /// Nanoseconds that a step computes.
+    pub(super) fn step_ns(&self, step: &Step) -> u64 {
+        match step {
+            Step::Launch { flop, bytes, .. } => self.kernel_ns(*flop, *bytes),
+            Step::Touch { .. } | Step::ToDevice(_) | Step::ToHost(_) => 0,
+        }
     }
 
     /// Nanoseconds that the link needs at least for so many bytes in and out.

@@ -10,7 +10,8 @@
 //! * [`Optimum::written`] is what that schedule writes back when it prefers clean victims among equals: achieved.
 //! * [`Optimum::written_min`] is a lower bound of every schedule's write-backs, each schedule for itself: what the CPU asks for,
 //!   and of the rest the least that cannot stay. Each stretch from a store on the device to the next counts with its longest gap
-//!   between uses alone; the most such gaps that fit are kept. Fewest fetches and fewest write-backs together are NP-hard, so
+//!   between uses alone; the most such gaps that fit are kept. [`Optimum::written_blind`] counts the gap before an overwrite, too:
+//!   what a program will overwrite unread, only the whole trace tells. Fewest fetches and fewest write-backs together are NP-hard, so
 //!   no schedule need reach both bounds.
 
 use super::link::LinkModel;
@@ -27,6 +28,8 @@ pub struct Optimum {
     pub written: u64,
     /// Lower bound of bytes written back by any schedule.
     pub written_min: u64,
+    /// The same of schedules that do not know what will be overwritten unread: they bring home all that they drop.
+    pub written_blind: u64,
 }
 
 impl Optimum {
@@ -39,17 +42,13 @@ impl Optimum {
         let program = Program::of(trace);
         let frames = limit / frame;
         let (fetched, written) = program.least_fetches(frames);
-        let written_min = program.least_write_backs(frames);
-        Self { fetched: fetched * frame, written: written * frame, written_min: written_min * frame }
+        let [min, blind] = [false, true].map(|blind| program.least_write_backs(frames, blind) * frame);
+        Self { fetched: fetched * frame, written: written * frame, written_min: min, written_blind: blind }
     }
 
     /// No schedule takes fewer nanoseconds: kernels one after the other, and the least bytes over the link.
     pub fn least_ns(&self, trace: &Trace, model: &LinkModel) -> u64 {
-        let kernel = |step: &Step| match step {
-            Step::Launch { flop, bytes, .. } => model.kernel_ns(*flop, *bytes),
-            _ => 0,
-        };
-        let kernels: u64 = trace.steps.iter().map(kernel).sum();
+        let kernels: u64 = trace.steps.iter().map(|step| model.step_ns(step)).sum();
         let link = model.link_ns(self.fetched, self.written_min);
         // One queue runs kernels and copies one after the other.
         if model.queues { kernels.max(link) } else { kernels + link }
@@ -200,8 +199,8 @@ impl Program {
         (fetched, written)
     }
 
-    /// A lower bound of the sub-blocks that any schedule writes back.
-    fn least_write_backs(&self, frames: u64) -> u64 {
+    /// A lower bound of the sub-blocks that any schedule writes back; if `blind`, one that may not drop what is overwritten next.
+    fn least_write_backs(&self, frames: u64, blind: bool) -> u64 {
         let mut asked = 0;
         let mut rooms = Vec::new();
         // Of each unit the open stretch: its longest gap so far and where its last use was.
@@ -214,7 +213,7 @@ impl Program {
                     rooms.push(frames - uses.iter().map(|(unit, _)| self.sizes[*unit]).sum::<u64>());
                     for (unit, access) in uses {
                         if let Some((longest, last)) = &mut open[*unit] {
-                            if *access != Access::Overwrite {
+                            if blind || *access != Access::Overwrite {
                                 *longest = longest.longer(Gap { from: *last, to: now });
                             }
                             *last = now;

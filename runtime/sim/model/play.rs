@@ -8,6 +8,7 @@ use super::trace::{Access, Part, Step, Trace, TraceError};
 use crate::{Limits, SimExec, run_steady};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
+use vkhmm_core::policy::Policy;
 use vkhmm_core::units::Geometry;
 use vkhmm_engine::{
     Argument, BindTo, Config, Engine, EngineError, GuardKind, LaunchSpec, Ports, RangeCell, Stats,
@@ -39,6 +40,17 @@ pub enum Placement {
     Span,
     /// Every range in a sparse buffer.
     Sparse,
+}
+
+/// How a trace is played.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// How bytes move.
+    pub transfer: Transfer,
+    /// How kernels reach them.
+    pub placement: Placement,
+    /// What to fetch, and whom to evict.
+    pub policy: Arc<dyn Policy>,
 }
 
 /// What a trace cost, from the first step until everything is over. Filling its inputs is not counted.
@@ -82,19 +94,14 @@ pub enum PlayError {
 ///
 /// # Errors
 /// See [`PlayError`].
-pub fn play(
-    model: &LinkModel,
-    trace: &Arc<Trace>,
-    limit: u64,
-    transfer: Transfer,
-    placement: Placement,
-) -> Result<Outcome, PlayError> {
+pub fn play(model: &LinkModel, trace: &Arc<Trace>, limit: u64, way: &Way) -> Result<Outcome, PlayError> {
     trace.check(limit)?;
     let result = Arc::new(Mutex::new(None));
     let (model, played, slot) = (*model, Arc::clone(trace), Arc::clone(&result));
+    let way = way.clone();
     let limits = Limits { steps: u64::MAX, time_ns: u64::MAX, ..Limits::default() };
     let run = run_steady(limits, move |exec| {
-        let outcome = Player::new(exec, &model, &played, limit, transfer, placement).play(&played);
+        let outcome = Player::new(exec, &model, &played, limit, way).play(&played);
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     });
     if let Some(report) = run.failure {
@@ -114,14 +121,8 @@ struct Player {
 }
 
 impl Player {
-    fn new(
-        sim: &SimExec,
-        model: &LinkModel,
-        trace: &Trace,
-        limit: u64,
-        transfer: Transfer,
-        placement: Placement,
-    ) -> Self {
+    fn new(sim: &SimExec, model: &LinkModel, trace: &Trace, limit: u64, way: Way) -> Self {
+        let Way { transfer, placement, policy } = way;
         let geometry = Geometry::PRODUCTION;
         let exec = ModelExec::new(sim, model);
         let blocks: u64 = trace.allocations.iter().map(|a| a.bytes.div_ceil(geometry.block_bytes())).sum();
@@ -135,6 +136,7 @@ impl Player {
             // Modelled waits may be long and are not news.
             watchdog: Duration::from_secs(u32::MAX.into()),
             fault_threads: 1,
+            policy,
             ..Config::default()
         };
         let engine = Engine::new(exec.clone(), Arc::new(host.clone()), Arc::clone(&device), config);

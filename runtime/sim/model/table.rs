@@ -2,7 +2,7 @@
 
 use super::link::LinkModel;
 use super::optimum::Optimum;
-use super::play::{Outcome, Placement, PlayError, Transfer, play};
+use super::play::{Outcome, Placement, PlayError, Transfer, Way, play};
 use super::traces::{Recipe, Scale};
 use core::fmt::Write;
 use std::sync::Arc;
@@ -16,10 +16,8 @@ pub struct Row {
     pub scale: Scale,
     /// Bytes of its allocations.
     pub footprint: u64,
-    /// How its bytes moved.
-    pub transfer: Transfer,
-    /// How kernels reached them.
-    pub placement: Placement,
+    /// How it was played.
+    pub way: Way,
     /// What the engine did.
     pub outcome: Outcome,
     /// The least that could be done.
@@ -33,15 +31,9 @@ impl Row {
     ///
     /// # Errors
     /// As of [`play`].
-    pub fn measure(
-        model: &LinkModel,
-        recipe: &Recipe,
-        scale: &Scale,
-        transfer: Transfer,
-        placement: Placement,
-    ) -> Result<Self, PlayError> {
+    pub fn measure(model: &LinkModel, recipe: &Recipe, scale: &Scale, way: &Way) -> Result<Self, PlayError> {
         let trace = Arc::new(recipe.make(scale));
-        let outcome = play(model, &trace, scale.limit, transfer, placement)?;
+        let outcome = play(model, &trace, scale.limit, way)?;
         let optimum = Optimum::of(&trace, scale.limit);
         let least_ns = optimum.least_ns(&trace, model);
         let footprint = trace.footprint();
@@ -49,8 +41,7 @@ impl Row {
             trace: recipe.name,
             scale: *scale,
             footprint,
-            transfer,
-            placement,
+            way: way.clone(),
             outcome,
             optimum,
             least_ns,
@@ -67,6 +58,11 @@ impl Row {
         ratio(self.outcome.stats.out_bytes(), self.optimum.written_min)
     }
 
+    /// Bytes written back over the bound for who cannot know that bytes will be overwritten unread.
+    pub fn blind_ratio(&self) -> Option<f64> {
+        ratio(self.outcome.stats.out_bytes(), self.optimum.written_blind)
+    }
+
     /// Modelled time over the least time.
     pub fn time_ratio(&self) -> f64 {
         self.outcome.ns as f64 / self.least_ns.max(1) as f64
@@ -78,15 +74,17 @@ impl Row {
         let times = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
         let stats = &self.outcome.stats;
         format!(
-            "| {:<9} | {:>5.2} | {:<5} | {:<6} | {:>9.2} | {:>8} | {:>9.2} | {:>9} | {:>9.2} | {:>8.2} | {:>7.2} | {:>9.4} | {:>7.2} |",
+            "| {:<9} | {:>5.2} | {:<5} | {:<6} | {:<8} | {:>9.2} | {:>8} | {:>9.2} | {:>9} | {:>7} | {:>9.2} | {:>8.2} | {:>7.2} | {:>9.4} | {:>7.2} |",
             self.trace,
             self.scale.ratio,
             if self.scale.hints { "yes" } else { "no" },
-            placement_name(self.placement),
+            placement_name(self.way.placement),
+            self.way.policy.name(),
             gib(stats.in_bytes()),
             times(self.fetched_ratio()),
             gib(stats.out_bytes()),
             times(self.written_ratio()),
+            times(self.blind_ratio()),
             gib(self.optimum.written),
             gib(stats.moved_bytes),
             gib(stats.bound_bytes),
@@ -98,11 +96,12 @@ impl Row {
     /// One JSON object.
     pub fn json(&self, model: &LinkModel) -> String {
         let mut out = format!(
-            "{{\"bench\":\"model\",\"class\":\"M\",\"model\":\"{}\",\"trace\":\"{}\",\"transfer\":\"{}\",\"placement\":\"{}\"",
+            "{{\"bench\":\"model\",\"class\":\"M\",\"model\":\"{}\",\"trace\":\"{}\",\"transfer\":\"{}\",\"placement\":\"{}\",\"policy\":\"{}\"",
             model.name,
             self.trace,
-            transfer_name(self.transfer),
-            placement_name(self.placement)
+            transfer_name(self.way.transfer),
+            placement_name(self.way.placement),
+            self.way.policy.name()
         );
         let numbers = [
             ("limit_bytes", self.scale.limit),
@@ -112,6 +111,7 @@ impl Row {
             ("fetched_optimum_bytes", self.optimum.fetched),
             ("written_bytes", self.outcome.stats.out_bytes()),
             ("written_bound_bytes", self.optimum.written_min),
+            ("written_blind_bytes", self.optimum.written_blind),
             ("written_optimum_bytes", self.optimum.written),
             ("moved_bytes", self.outcome.stats.moved_bytes),
             ("binds", self.outcome.stats.binds),
@@ -171,12 +171,12 @@ pub fn header(model: &LinkModel, limit: u64, rounds: u32, transfer: Transfer) ->
     let _ = writeln!(
         out,
         "size: footprint / limit. /optimum: bytes to the device over Belady's (64 KiB, exact). /unavoid.: bytes home over a lower \
-         bound.\nBelady wr: what the schedule with the fewest fetches writes back. moved: inside the device, because of spans;\nbound: put into sparse buffers. \
+         bound;\n/blind: over that of schedules that must keep what may yet be read. Belady wr: what the schedule with the fewest fetches writes back. moved: inside the device, because of spans;\nbound: put into sparse buffers. \
          /bound: seconds\nover the larger of kernels and least bytes on the link (their sum on one queue).\n"
     );
     out.push_str(
-        "| trace     |  size | hints | place  | fetched G | /optimum | written G | /unavoid. | Belady wr | moved  G | bound G |   seconds |  /bound |\n\
-         |-----------|------:|-------|--------|----------:|---------:|----------:|----------:|----------:|---------:|--------:|----------:|--------:|",
+        "| trace     |  size | hints | place  | policy   | fetched G | /optimum | written G | /unavoid. |  /blind | Belady wr | moved  G | bound G |   seconds |  /bound |\n\
+         |-----------|------:|-------|--------|----------|----------:|---------:|----------:|----------:|--------:|----------:|---------:|--------:|----------:|--------:|",
     );
     out
 }

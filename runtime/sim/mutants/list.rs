@@ -4,6 +4,7 @@
 mod acquires;
 mod binds;
 mod frames;
+mod hints;
 mod in_place;
 mod order;
 mod pages;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
         in_place::MUTANTS,
         binds::MUTANTS,
         acquires::MUTANTS,
+        hints::MUTANTS,
     ]
     .into_iter()
     .flatten()

@@ -12,7 +12,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
             Edit {
                 file: "runtime/engine/admit/holds.rs",
                 find: "self.host.revoke(pages)?;",
-                replace: "if !(AWAKE && plan.masks.exclusive().covers(&PageMask::range(run.clone()))) {
+                replace: "let exclusive = |p: &Part| group[p.at].0.masks.exclusive().covers(&PageMask::range(p.run.clone()));
+                if !(AWAKE && parts.iter().all(exclusive)) {
                     self.host.revoke(pages)?;
                 }",
             },
@@ -93,8 +94,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
             Edit {
                 file: "runtime/engine/complete.rs",
-                find: "homes.into_iter().for_each(|job| self.send_home(job));",
-                replace: "homes.into_iter().for_each(|job| self.send_home(job));
+                find: "homes.into_iter().for_each(|job| self.send_home(job, None));",
+                replace: "homes.into_iter().for_each(|job| self.send_home(job, None));
             if AWAKE {
                 self.exec.copy(&flight.drain);
             }",
@@ -109,11 +110,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         // The page is noted as shown, the block let go, and only then it is shown.
         edits: &[Edit {
             file: "runtime/engine/fault.rs",
-            find: "let parked =
-                    self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);",
+            find: "let parked = self.answer(&range, index, &mut block, page, fault.write, fetch.pages);",
             replace: "if AWAKE {
-                    let page = g.page_in_block(fault.page);
-                    let answer = block.clone().fault(page, fault.write, extent, self.duplicates);
+                    let answer = block.clone().fault(page, fault.write, fetch.pages, self.duplicates);
                     if let FaultAnswer::ReadWrite(mask) = answer {
                         if !block.device_valid().intersects(&mask) {
                             block.published_read_write(mask);
@@ -121,7 +120,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
                             for run in mask.runs() {
                                 let _ = self.host.publish(range.run(index, &run), Access::ReadWrite);
                             }
-                            return;
+                            return None;
                         }
                     }
                     if let FaultAnswer::Born(mask) = answer {
@@ -132,12 +131,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
                             for run in mask.runs() {
                                 let _ = self.host.publish(range.run(index, &run), Access::ReadWrite);
                             }
-                            return;
+                            return None;
                         }
                     }
                 }
                 let parked =
-                    self.answer(&range, index, &mut block, g.page_in_block(fault.page), fault.write, extent);",
+                    self.answer(&range, index, &mut block, page, fault.write, fetch.pages);",
         }],
     },
     Mutant {

@@ -4,16 +4,23 @@
 use std::collections::{BTreeSet, HashMap};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use vkhmm_core::policy::Adaptive;
 use vkhmm_core::units::{ByteRange, Geometry};
 use vkhmm_sim::Random;
 use vkhmm_sim::model::table::Row;
 use vkhmm_sim::model::traces::{self, LIMIT_MIN, Scale};
-use vkhmm_sim::model::{Access, LinkModel, Optimum, Part, Placement, Step, Trace, Transfer, play, presets};
+use vkhmm_sim::model::{
+    Access, LinkModel, Optimum, Part, Placement, Step, Trace, Transfer, Way, play, presets,
+};
 
 const FRAME: u64 = Geometry::PRODUCTION.frame_bytes();
 
 fn scale(ratio: f64, hints: bool) -> Scale {
     Scale { limit: LIMIT_MIN, ratio, rounds: 2, hints }
+}
+
+fn way(transfer: Transfer, placement: Placement) -> Way {
+    Way { transfer, placement, policy: Arc::new(Adaptive) }
 }
 
 fn measure(
@@ -25,7 +32,7 @@ fn measure(
     placement: Placement,
 ) -> Row {
     let recipe = traces::find(trace).expect("a known trace");
-    Row::measure(model, recipe, &scale(ratio, hints), transfer, placement)
+    Row::measure(model, recipe, &scale(ratio, hints), &way(transfer, placement))
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -150,7 +157,7 @@ fn no_policy_moves_more_than_before() {
 fn a_tebibyte_is_fetched_to_the_byte() {
     let sweep = traces::find("sweep").expect("a known trace");
     let scale = Scale { limit: 4 << 30, ratio: 4.0, rounds: 64, hints: false };
-    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, Transfer::Import, Placement::Span)
+    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, &way(Transfer::Import, Placement::Span))
         .expect("it plays");
     assert_eq!((row.outcome.stats.in_bytes(), row.outcome.moved.bytes_in), (1 << 40, 1 << 40));
     println!("a tebibyte in {:.2} modelled seconds", row.outcome.ns as f64 / 1e9);
@@ -356,7 +363,7 @@ fn a_trace_that_cannot_be_played_is_refused_with_its_step() {
     let part = |start, end| Part { allocation: data, bytes: ByteRange { start, end } };
     trace.launch(1.0, &[(part(0, 4 * FRAME), Access::Read)]);
     let error = |trace: &Trace, limit| {
-        play(&presets::LAVAPIPE, &Arc::new(trace.clone()), limit, Transfer::Import, Placement::Span)
+        play(&presets::LAVAPIPE, &Arc::new(trace.clone()), limit, &way(Transfer::Import, Placement::Span))
             .expect_err("refused")
             .to_string()
     };

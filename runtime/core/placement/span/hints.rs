@@ -24,7 +24,19 @@ pub(super) struct Hints {
     brought: BTreeMap<RangeId, SubSet>,
     /// Where advice says who goes first.
     keeps: BTreeMap<RangeId, RunMap<Keep>>,
+    /// What goes later than its price says, for a while.
+    favours: Vec<Favour>,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Favour {
+    range: RangeId,
+    subs: Range<u32>,
+    until: u64,
+}
+
+/// How many times dearer favoured spans are.
+const LATER: u64 = 16;
 
 impl Hints {
     /// A launch uses sub-blocks.
@@ -40,6 +52,21 @@ impl Hints {
     pub(super) fn forget(&mut self, range: RangeId) {
         self.brought.remove(&range);
         self.keeps.remove(&range);
+        self.favours.retain(|favour| favour.range != range);
+    }
+
+    /// What giving a span up costs at `now`, given what the policy says it costs.
+    pub(super) fn price(&self, span: &Span, price: u64, now: u64) -> u64 {
+        let favoured = |favour: &&Favour| {
+            let shares = favour.subs.start < span.subs.end && span.subs.start < favour.subs.end;
+            favour.range == span.range && shares && favour.until > now
+        };
+        let later = self.favours.iter().any(|favour| favoured(&favour));
+        let price = if later { price.saturating_mul(LATER) } else { price };
+        let Some(keeps) = self.keeps.get(&span.range) else { return price };
+        let said = keeps.over(u64::from(span.subs.start)..u64::from(span.subs.end));
+        let keep = said.into_iter().map(|(_, keep)| keep).max().unwrap_or_default();
+        keep.price(price, span.dirty.count() > 0)
     }
 
     fn is_waiting(&self, span: &Span) -> bool {
@@ -57,7 +84,8 @@ impl SpanPlacement {
     pub fn admit_hint(&mut self, op: OpId, wants: &[Want], now: u64, completed: &Uses) -> Option<Plan> {
         assert!(!self.ops.contains_key(&op), "operation {} was admitted before", op.0);
         self.settle();
-        let hot: Vec<SpanId> = self.spans.values().filter(|s| self.is_hot(s, completed)).map(|s| s.id).collect();
+        let hot: Vec<SpanId> =
+            self.spans.values().filter(|s| self.is_hot(s, completed)).map(|s| s.id).collect();
         let before = self.now;
         self.now = before.max(now);
         // What is pinned stays where it is, whatever an attempt does.
@@ -72,15 +100,14 @@ impl SpanPlacement {
             }
         }
         hot.iter().for_each(|id| self.spans.get_mut(id).expect("pinned spans stay").pins -= 1);
-        match &plan {
-            Some(_) => {
-                for want in wants {
-                    self.hints.brought.entry(want.range).or_default().insert(want.subs.clone());
-                }
-            }
-            None => self.now = before,
+        let Some(plan) = plan else {
+            self.now = before;
+            return None;
+        };
+        for want in wants {
+            self.hints.brought.entry(want.range).or_default().insert(want.subs.clone());
         }
-        plan
+        Some(self.known(&groups, plan))
     }
 
     fn is_hot(&self, span: &Span, completed: &Uses) -> bool {
@@ -96,19 +123,12 @@ impl SpanPlacement {
         }
     }
 
-    /// Sub-blocks are to be given up later: as if they were used `ahead` on the launch clock from now.
+    /// Sub-blocks are to be given up later, for `ahead` on the launch clock from now.
     pub fn favour(&mut self, range: RangeId, subs: Range<u32>, ahead: u64) {
-        self.settle_range(range);
-        self.stamp(range, subs, self.now.saturating_add(ahead), false);
-    }
-
-    /// What giving a span up costs.
-    pub(super) fn price(&self, span: &Span) -> u64 {
-        let victim = span.as_victim();
-        let price = self.policy.0.price(&victim, self.now);
-        let Some(keeps) = self.hints.keeps.get(&span.range) else { return price };
-        let said = keeps.over(u64::from(span.subs.start)..u64::from(span.subs.end));
-        let keep = said.into_iter().map(|(_, keep)| keep).max().unwrap_or_default();
-        keep.price(price, victim.dirty > 0)
+        let (now, until) = (self.now, self.now.saturating_add(ahead));
+        self.hints
+            .favours
+            .retain(|favour| favour.until > now && (favour.range != range || favour.subs != subs));
+        self.hints.favours.push(Favour { range, subs, until });
     }
 }

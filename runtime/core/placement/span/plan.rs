@@ -10,6 +10,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// The part of the limit that a home may take where not all fits.
+const HOME_SHARE: u32 = 8;
+
 /// What a launch needs of one range.
 pub(super) struct Group {
     range: RangeId,
@@ -52,7 +55,7 @@ impl SpanPlacement {
         loop {
             for reach in [Reach::Move, Reach::Refetch] {
                 if let Some(plan) = self.attempt(op, &groups, wants, reach) {
-                    return Ok(plan);
+                    return Ok(self.known(&groups, plan));
                 }
             }
             // The home that costs most beyond the need goes first.
@@ -63,11 +66,16 @@ impl SpanPlacement {
         // Where all are scattered, there is nothing to pack.
         if groups.iter().any(|group| !group.scattered) {
             if let Some(plan) = self.attempt(op, &groups, wants, Reach::Everything) {
-                return Ok(plan);
+                return Ok(self.known(&groups, plan));
             }
         }
         self.now = before;
         Err(self.refusal(&groups))
+    }
+
+    pub(super) fn known(&mut self, groups: &[Group], plan: Plan) -> Plan {
+        self.lengths.extend(groups.iter().map(|group| (group.range, group.range_subs)));
+        plan
     }
 
     pub(super) fn groups(&self, wants: &[Want]) -> Vec<Group> {
@@ -88,6 +96,7 @@ impl SpanPlacement {
             group.needs.push(subs.clone());
         }
         let mut groups: Vec<Group> = by_range.into_values().collect();
+        let all_fit = self.all_fit(groups.iter().map(|group| (group.range, group.range_subs)));
         for group in &mut groups {
             let scattered = group.scattered;
             group.needs.sort_by_key(|need| need.start);
@@ -101,11 +110,29 @@ impl SpanPlacement {
             });
             group.home = !group.scattered
                 && !self.covers_all(group)
-                && u64::from(group.range_subs) * 2 <= u64::from(self.limit)
+                && (all_fit || self.is_small(group.range_subs))
                 && self.overlapping(group.range, 0..group.range_subs).all(Span::movable)
                 && self.owed(group.range, &(0..group.range_subs)).next().is_none();
         }
         groups
+    }
+
+    /// Whether all ranges known and `more` fit the limit together.
+    fn all_fit(&self, more: impl Iterator<Item = (RangeId, u32)>) -> bool {
+        let known: u64 = self.lengths.values().map(|subs| u64::from(*subs)).sum();
+        let new = more.filter(|(range, _)| !self.lengths.contains_key(range));
+        known + new.map(|(_, subs)| u64::from(subs)).sum::<u64>() <= u64::from(self.limit)
+    }
+
+    /// Whether a range may have a home beside more than fits.
+    fn is_small(&self, range_subs: u32) -> bool {
+        range_subs <= self.limit / HOME_SHARE
+    }
+
+    /// Whether a want's range would get frames for all of itself.
+    pub fn offers_home(&self, want: &Want) -> bool {
+        let one = core::iter::once((want.range, want.range_subs));
+        !want.scattered && (self.is_small(want.range_subs) || self.all_fit(one))
     }
 
     /// Whether the plan may have to give up spans.
@@ -168,7 +195,13 @@ impl SpanPlacement {
         if ops.is_empty() { Ok(()) } else { Err(must_wait(ops)) }
     }
 
-    pub(super) fn attempt(&mut self, op: OpId, groups: &[Group], wants: &[Want], reach: Reach) -> Option<Plan> {
+    pub(super) fn attempt(
+        &mut self,
+        op: OpId,
+        groups: &[Group],
+        wants: &[Want],
+        reach: Reach,
+    ) -> Option<Plan> {
         let next_span = self.next_span;
         self.ops.insert(op, Record::default());
         let mut plan = Plan::default();

@@ -7,6 +7,8 @@ use super::{Before, Span, SpanPlacement};
 use crate::units::FrameRun;
 use crate::units::{OpId, RangeId};
 use crate::uses::Uses;
+#[cfg(test)]
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -14,7 +16,7 @@ impl SpanPlacement {
     /// The state without what only ever grows, for comparing before and after.
     #[cfg(test)]
     pub(in super::super) fn without_counters(&self) -> Self {
-        let mut same = Self { next_span: 0, now: 0, ..self.clone() };
+        let mut same = Self { next_span: 0, now: 0, lengths: BTreeMap::new(), ..self.clone() };
         same.settle();
         same
     }

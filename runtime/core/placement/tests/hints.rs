@@ -13,12 +13,12 @@ fn hint(p: &mut SpanPlacement, op: u64, wants: &[Want], completed: u64) -> Optio
 /// A launch as the engine makes it: admitted, and noted as a use.
 fn launch(p: &mut SpanPlacement, op: u64, wants: &[Want]) -> Plan {
     let plan = super::launch(p, op, wants);
-    wants.iter().for_each(|want| p.touch(want.range, want.subs.clone(), op, false));
+    wants.iter().for_each(|want| p.touch(want.range, want.subs.clone(), op, Use::Read));
     plan
 }
 
 fn both(slot: u32, subs: Range<u32>) -> [Want; 2] {
-    [want(slot, 8, subs.clone()), scattered(slot, 8, subs)]
+    [want(slot, 100, subs.clone()), scattered(slot, 100, subs)]
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_hint_takes_free_frames_and_cold_spans_only() {
         assert_eq!(hint(&mut p, 5, &[w(1, 0..8)], 9), None, "the last launch's is not cold");
         launch(&mut p, 6, &[w(2, 0..4)]);
         assert_eq!(hint(&mut p, 7, &[w(1, 0..4)], 9), None, "range 3 was brought by a hint");
-        p.touch(range(3), 0..4, 8, false);
+        p.touch(range(3), 0..4, 8, Use::Read);
         launch(&mut p, 9, &[w(2, 0..4)]);
         assert!(hint(&mut p, 10, &[w(1, 0..4)], 9).is_some());
         // A launch takes whatever it needs.
@@ -61,7 +61,7 @@ fn a_hint_evicts_nothing_that_is_queued_or_pinned() {
         launch(&mut p, 2, &[w(2, 0..4)]);
         assert!(p.pin(range(2), 0..4));
         for op in 3..9 {
-            p.touch(range(9), 0..1, op, false);
+            p.touch(range(9), 0..1, op, Use::Read);
         }
         assert_eq!(hint(&mut p, 10, &[w(3, 0..1)], 9), None);
         p.submitted(OpId(1), &uses(1));

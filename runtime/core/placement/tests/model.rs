@@ -244,7 +244,7 @@ impl World {
         let subs = self.rng.run(range_subs);
         match self.rng.below(4) {
             0 => self.placement.note_clean(range, subs),
-            kind => self.placement.touch(range, subs, self.last_op, kind == 1),
+            kind => self.placement.touch(range, subs, self.last_op, used(kind == 1)),
         }
     }
 

@@ -34,12 +34,19 @@ fn a_large_range_gets_a_span_per_want_and_reuses_it() {
 }
 
 #[test]
-fn homes_that_do_not_fit_give_way_to_spans_of_just_the_wants() {
+fn ranges_that_do_not_all_fit_get_spans_of_just_the_wants() {
     let mut p = placement(&[16]);
-    let wants = [want(0, 8, 0..4), want(1, 8, 0..4), want(2, 8, 6..8), want(3, 8, 0..2)];
-    let plan = launch(&mut p, 1, &wants);
-    let placed: u32 = plan.placed.iter().map(|s| s.frames[0].count).sum();
-    assert!(placed <= 16 && placed > 12, "some have a home, some do not: {placed}");
+    let lengths = |plan: &Plan| plan.placed.iter().map(|s| s.frames[0].count).collect::<Vec<_>>();
+    assert_eq!(lengths(&launch(&mut p, 1, &[want(0, 8, 0..4)])), [8], "alone it has a home");
+    let wants = [want(1, 8, 0..4), want(2, 8, 6..8), want(3, 2, 0..1)];
+    assert_eq!(lengths(&launch(&mut p, 2, &wants)), [4, 2, 2], "the last one is small");
+    // What was evicted still counts, what was freed does not.
+    p.evict(OpId(3), EvictGoal::All);
+    p.commit(OpId(3), &Uses::NONE);
+    assert_eq!(lengths(&launch(&mut p, 4, &[want(1, 8, 0..4)])), [4]);
+    p.release(range(2), Deps::default());
+    p.release(range(3), Deps::default());
+    assert_eq!(lengths(&launch(&mut p, 5, &[want(0, 8, 0..4)])), [8]);
 }
 
 #[test]
@@ -96,7 +103,7 @@ fn what_can_move_is_not_evicted_even_where_that_were_cheaper() {
     let mut p = placement(&[8, 8]);
     launch(&mut p, 1, &[want(0, 100, 0..6)]);
     let other = launch(&mut p, 2, &[want(1, 100, 0..8)]).placed[0].span.unwrap();
-    p.touch(range(1), 0..8, 2, true);
+    p.touch(range(1), 0..8, 2, Use::Write);
     let plan = launch(&mut p, 100, &[want(0, 100, 4..12)]);
     assert_eq!((plan.moves.len(), plan.evictions[0].span), (1, other));
 }
@@ -106,12 +113,18 @@ fn dirty_sub_blocks_stay_dirty_when_they_move() {
     let mut p = placement(&[10, 5]);
     launch(&mut p, 1, &[want(1, 100, 0..5)]);
     launch(&mut p, 2, &[want(0, 100, 0..4)]);
-    p.touch(range(0), 0..4, 2, true);
+    p.touch(range(0), 0..4, 2, Use::Write);
     assert_eq!(launch(&mut p, 3, &[want(0, 100, 0..6)]).moves.len(), 1);
-    launch(&mut p, 2000, &[want(1, 100, 0..5)]);
-    // Range 0 (dirty, old) against range 1 (clean, recent): the write-back weighs more than the age.
-    let plan = launch(&mut p, 2016, &[want(2, 100, 0..5)]);
+    p.touch(range(0), 0..6, 3, Use::Read);
+    launch(&mut p, 4, &[want(1, 100, 0..5)]);
+    // Range 0 (dirty, older) against range 1 (clean, younger): the write-back weighs more than a little age.
+    let mut later = p.clone();
+    let plan = launch(&mut p, 8, &[want(2, 100, 0..5)]);
     assert_eq!(plan.evictions.iter().map(|e| e.range).collect::<Vec<_>>(), [range(1)]);
+    // And less than much of it: what is written once and never used again does go.
+    launch(&mut later, 99, &[want(1, 100, 0..5)]);
+    let plan = launch(&mut later, 100, &[want(2, 100, 0..5)]);
+    assert_eq!(plan.evictions.iter().map(|e| e.range).collect::<Vec<_>>(), [range(0)]);
 }
 
 #[test]
@@ -119,7 +132,7 @@ fn the_cheapest_window_goes_clean_before_dirty_and_old_before_recent() {
     let mut p = placement(&[12]);
     for slot in 0..3 {
         launch(&mut p, u64::from(slot) + 1, &[want(slot, 4, 0..4)]);
-        p.touch(range(slot), 0..4, u64::from(slot) + 1, slot == 0);
+        p.touch(range(slot), 0..4, u64::from(slot) + 1, used(slot == 0));
     }
     // 0 is oldest but dirty; 1 is older than 2.
     let plan = p.admit(OpId(9), &[want(5, 4, 0..4)], 9).unwrap();

@@ -48,8 +48,8 @@ fn a_resident_launch_costs_the_same_for_64_gib() {
     within("100,000 resident launches", || {
         for now in 0..100_000 {
             assert!(p.covers(range(0), 0..FRAMES));
-            p.touch(range(0), 0..FRAMES, now, now % 2 == 0);
-            p.touch(range(0), 1..FRAMES / 2, now, now % 3 == 0);
+            p.touch(range(0), 0..FRAMES, now, used(now % 2 == 0));
+            p.touch(range(0), 1..FRAMES / 2, now, used(now % 3 == 0));
         }
     });
 }
@@ -60,7 +60,7 @@ fn notes_of_many_windows_cost_what_their_spans_cost() {
     launch(&mut p, 1, &[scattered(0, FRAMES, 0..FRAMES)]);
     within("400,000 launches on windows", || {
         for now in 0..400_000 {
-            p.touch(range(0), now..now + 32, u64::from(now), now % 2 == 0);
+            p.touch(range(0), now..now + 32, u64::from(now), used(now % 2 == 0));
         }
     });
 }

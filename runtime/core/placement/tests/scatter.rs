@@ -90,7 +90,7 @@ fn victims_are_single_units_clean_before_dirty_old_before_recent() {
     let mut p = placement(&[16]);
     launch(&mut p, 1, &[scattered(0, 16, 0..16)]);
     for (unit, written) in [(0, true), (2, false), (3, false), (1, false)] {
-        p.touch(range(0), unit * 4..unit * 4 + 4, u64::from(10 + unit), written);
+        p.touch(range(0), unit * 4..unit * 4 + 4, u64::from(10 + unit), used(written));
     }
     let plan = p.admit(OpId(20), &[scattered(1, 16, 0..2)], 20).unwrap();
     assert_eq!(evicted(&plan), [(0, 4..8)], "the oldest of those that are clean");
@@ -112,8 +112,8 @@ fn what_was_noted_last_counts_and_outlives_an_abort() {
     launch(&mut p, 1, &[scattered(0, 8, 0..8)]);
     // More than the notes hold: some are with the spans, some not yet.
     for now in 2..200 {
-        p.touch(range(0), 0..4, now, now == 5);
-        p.touch(range(0), (now % 4) as u32..4, now, false);
+        p.touch(range(0), 0..4, now, used(now == 5));
+        p.touch(range(0), (now % 4) as u32..4, now, Use::Read);
     }
     for op in 200..203 {
         let plan = p.admit(OpId(op), &[scattered(1, 4, 0..4)], 200).unwrap();
@@ -122,8 +122,8 @@ fn what_was_noted_last_counts_and_outlives_an_abort() {
     }
     // Cleaned and long unused, against written just now.
     p.note_clean(range(0), 0..4);
-    p.touch(range(0), 0..8, 201, false);
-    p.touch(range(0), 5..6, 201, true);
+    p.touch(range(0), 0..8, 201, Use::Read);
+    p.touch(range(0), 5..6, 201, Use::Write);
     let plan = p.admit(OpId(204), &[scattered(1, 4, 0..4)], 204).unwrap();
     assert_eq!(evicted(&plan), [(0, 0..4)]);
 }
@@ -133,15 +133,15 @@ fn a_later_note_never_makes_an_earlier_one_unsaid() {
     let mut p = placement(&[8]);
     launch(&mut p, 1, &[scattered(0, 8, 0..8)]);
     // Read after it was written: still to be written back.
-    p.touch(range(0), 0..4, 2, true);
-    p.touch(range(0), 0..4, 3, false);
-    p.touch(range(0), 4..8, 4, false);
+    p.touch(range(0), 0..4, 2, Use::Write);
+    p.touch(range(0), 0..4, 3, Use::Read);
+    p.touch(range(0), 4..8, 4, Use::Read);
     assert_eq!(evicted(&p.admit(OpId(10), &[scattered(1, 4, 0..4)], 10).unwrap()), [(0, 4..8)]);
-    p.abort(OpId(10));
-    p.note_clean(range(0), 0..4);
     // Told late of an earlier use: the last one counts.
-    p.touch(range(0), 0..4, 9, false);
-    p.touch(range(0), 0..8, 5, false);
+    let mut p = placement_by(&[8], UNIT, Arc::new(Plain));
+    launch(&mut p, 1, &[scattered(0, 8, 0..8)]);
+    p.touch(range(0), 0..4, 9, Use::Read);
+    p.touch(range(0), 0..8, 5, Use::Read);
     assert_eq!(evicted(&p.admit(OpId(10), &[scattered(1, 4, 0..4)], 10).unwrap()), [(0, 4..8)]);
 }
 
@@ -252,7 +252,7 @@ fn what_an_open_plan_makes_or_takes_is_not_there_for_others() {
 fn abort_undoes_claims_and_evictions_and_a_released_range_stays_away() {
     let mut p = placement(&[12]);
     launch(&mut p, 1, &[scattered(0, 12, 0..8)]);
-    p.touch(range(0), 0..8, 1, true);
+    p.touch(range(0), 0..8, 1, Use::Write);
     let before = p.without_counters();
     let plan = p.admit(OpId(2), &[scattered(1, 12, 0..10)], 2).unwrap();
     assert_eq!((plan.evictions.len(), plan.binds.len()), (2, 1));

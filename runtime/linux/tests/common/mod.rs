@@ -21,6 +21,9 @@ pub(crate) const SMALL: Config = Config {
     dump: false,
     no_poison: false,
     no_continue_wp: false,
+    no_wipe_on_fork: false,
+    no_punch_hole: false,
+    max_map_count: None,
 };
 /// How long a fault that must come may take.
 const SOON: Duration = Duration::from_secs(10);
@@ -47,12 +50,20 @@ pub(crate) fn try_open(config: Config) -> Option<Memory> {
 /// Every engine with faults that can be had here, with and without the kernel's newer calls.
 pub(crate) fn fault_engines() -> Vec<Memory> {
     let mut all = Vec::new();
-    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly] {
+    for engine in [EngineChoice::UffdThread, EngineChoice::UffdThreadUserOnly, EngineChoice::UffdSigbus] {
         for (no_poison, no_continue_wp) in [(false, false), (true, true)] {
             all.extend(try_open(Config { engine: Some(engine), no_poison, no_continue_wp, ..SMALL }));
         }
     }
+    all.extend(try_open(segv(false)));
+    all.extend(try_open(segv(true)));
     all
+}
+
+/// `segv-mprotect`; `bare`: as in a sandbox that knows little else.
+pub(crate) fn segv(bare: bool) -> Config {
+    let engine = Some(EngineChoice::SegvMprotect);
+    Config { engine, no_wipe_on_fork: bare, no_punch_hole: bare, ..SMALL }
 }
 
 /// The engine without faults.

@@ -3,7 +3,7 @@
 use super::{PAGE, Random, Scratch, Setup, WORDS, clean, kernel, moves, open, spv};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
-use vkhmm::{AccessKind, Grid, HostGuard, Kernel, Location, Managed, Runtime, SkipReason, Switches};
+use vkhmm::{AccessKind, Error, Grid, HostGuard, Kernel, Location, Managed, Runtime, SkipReason, Switches};
 
 /// Device memory: less than the arrays together.
 pub(crate) const LIMIT: u64 = 3 << 20;

@@ -6,7 +6,10 @@ use common::{
     PAGE, WORDS, again, checked, clean, declared, kernel, memory, moving, open, role, spv, watchdog,
 };
 use std::time::Duration;
-use vkhmm::{AccessKind, Builder, Error, Grid, Kernel, Managed, MemoryError, Pod, Result, Runtime, Stats};
+use vkhmm::{
+    AccessKind, Builder, Error, Grid, Kernel, Managed, MemoryError, Pod, Result, Runtime, Side, SkipReason,
+    Stats,
+};
 
 /// Device memory of the table's runtime.
 const LIMIT: u64 = 4 << 20;
@@ -128,7 +131,8 @@ const ROWS: &[Row] = &[
     ("more than the device may have", |t| t.rt.fill(t.big.slice_mut(..(LIMIT as usize + PAGE) / 4).overwrite(), 0).err(),
         "Memory(WorkingSetTooLarge { need: 4259840, have: 4194304, limit: 4194304, held: 0, largest_run: 4194304 })",
         &["needs 4259840 bytes", "can have 4194304", "limit 4194304", "windows"]),
-    ("a prefetch of more than the device may have", |t| t.big.prefetch_to_device().err(), "Memory(WorkingSetTooLarge", &["needs 167772160 bytes"]),
+    ("a pin of more than the device may have", |t| t.big.pin_to_device().err(), "Memory(WorkingSetTooLarge", &["needs 167772160 bytes"]),
+    ("a batch with another runtime's array", |t| t.rt.prefetch(&[t.x.read(), t.others.read()], Side::Device).err(), "ForeignRuntime", &["argument 1"]),
     ("no module", |t| bad_kernel(t, &[]), "Kernel(Module", &["kernel"]),
     ("half a word", |t| bad_kernel(t, &spv::SCALE[..spv::SCALE.len() - 1]), "Kernel(Module", &["kernel"]),
     ("no SPIR-V", |t| bad_kernel(t, &[7; 64]), "Kernel(Module", &["kernel"]),
@@ -215,7 +219,8 @@ fn guards_refuse_launches() {
         error.to_string().contains("host guard on `x`") && error.to_string().contains("drop the guard"),
         "{error}"
     );
-    assert!(matches!(memory(right.prefetch_to_device()), MemoryError::Guarded { .. }));
+    let hint = right.prefetch_to_device().expect("a hint never fails for a guard");
+    assert!(hint.skipped().iter().all(|s| s.why == SkipReason::Guarded) && hint.moved_bytes() == 0);
     assert_eq!(right.residency().expect("residency"), before);
     assert!(before.iter().all(|r| r.pinned));
     drop(guard);
@@ -259,7 +264,8 @@ fn a_killed_pagemap() {
         matches!(error, MemoryError::NoPagemap) && error.to_string().contains("it was killed"),
         "{error}"
     );
-    assert!(matches!(memory(x.prefetch_to_device()), MemoryError::NoPagemap));
+    let hint = x.prefetch_to_device().expect("a hint");
+    assert!(hint.skipped().iter().all(|s| s.why == SkipReason::NoPagemap) && hint.moved_bytes() == 0);
     assert_eq!(x.residency().expect("residency"), before);
     rt.unregister_pagemap(id, Duration::from_secs(10)).expect("its pages come home");
     assert!(x.residency().expect("residency").iter().all(|r| r.location == vkhmm::Location::Host));

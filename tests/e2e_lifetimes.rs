@@ -69,7 +69,7 @@ fn forgotten_handles_leak_memory_and_nothing_else() {
     // A guard that is forgotten holds its pages for good, and no others.
     let guarded = rt.alloc::<u32>(2 * WORDS).expect("alloc");
     std::mem::forget(guarded.slice(..WORDS).host().expect("guard"));
-    assert!(guarded.slice(..WORDS).prefetch_to_device().is_err());
+    assert_eq!(guarded.slice(..WORDS).prefetch_to_device().expect("a hint").skipped().len(), 1);
     guarded.slice(WORDS..).prefetch_to_device().expect("prefetch").wait().expect("wait");
     assert!(x.iter().all(|v| *v == 100));
     clean(&rt);

@@ -10,6 +10,7 @@ mod close;
 mod doctor;
 mod error;
 mod guard;
+mod hints;
 mod kernel;
 mod launch;
 mod managed;
@@ -28,6 +29,7 @@ pub use close::{CloseError, Closing};
 pub use doctor::Doctor;
 pub use error::{Error, KernelError, MemoryError};
 pub use guard::{HostGuard, HostGuardMut};
+pub use hints::{Pin, Prefetch};
 pub use kernel::{Kernel, KernelBuilder};
 pub use launch::{Grid, Launch};
 pub use managed::Managed;
@@ -36,8 +38,12 @@ pub use view::{Placement, Slice, SliceMut};
 pub use windows::Windows;
 
 pub use bytemuck::Pod;
+pub use vkhmm_core::advice::{Advice, Advised, Side};
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
-pub use vkhmm_engine::{AccessKind, PlacementKind, Residency, Stats, TraceCause, TraceEvent, Waits};
+pub use vkhmm_engine::{
+    AccessKind, Attributes, PlacementKind, Places, Residency, SkipReason, Skipped, Stats, TraceCause,
+    TraceEvent, Waits,
+};
 pub use vkhmm_port::DeviceError;
 pub use vkhmm_port::host::Errno;
 pub use vkhmm_port::inject::{FaultTrouble, HostCall, HostFailure, HostSwitches};

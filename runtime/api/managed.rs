@@ -3,11 +3,11 @@
 use crate::access::Access;
 use crate::error::Error;
 use crate::guard::{HostGuard, HostGuardMut};
-use crate::launch::Launch;
+use crate::hints::{Pin, Prefetch};
 use crate::ports::Range;
 use crate::runtime::{Inner, Owned};
 use crate::view::{PAGE_BYTES, Part, Placement, Slice, SliceMut, exclusive_methods, gcd, shared_methods};
-use crate::{AccessKind, Residency, Result};
+use crate::{AccessKind, Advice, Attributes, Residency, Result, Side};
 use bytemuck::Pod;
 use std::fs::File;
 use std::io::{Read, Write};

@@ -4,10 +4,10 @@
 use crate::access::Access;
 use crate::error::Error;
 use crate::guard::{HostGuard, HostGuardMut};
-use crate::launch::Launch;
+use crate::hints::{Pin, Prefetch};
 use crate::ports::Range;
 use crate::runtime::{Inner, slice_failed};
-use crate::{AccessKind, PlacementKind, Residency, Result};
+use crate::{AccessKind, Advice, Attributes, PlacementKind, Residency, Result, Side};
 use bytemuck::Pod;
 use std::fmt;
 use std::fs::File;
@@ -210,31 +210,83 @@ macro_rules! shared_methods {
             file.write_all_at(bytemuck::cast_slice(&self.host()?), offset)
         }
 
-        /// Starts to copy the elements to the device, where they stay readable by the host (never takes a mapping away that a
-        /// reader needs).
+        /// Starts to copy the elements to the device, where they become duplicates: the host keeps reading them. A hint: it returns at
+        /// once, takes only device memory that is free or that nobody has used lately, and does what it can; the ticket says
+        /// what it left out.
         ///
         /// # Errors
-        /// `WorkingSetTooLarge`, `DeviceLost`, `ForkedChild`.
-        pub fn prefetch_to_device(&self) -> Result<Launch> {
-            let inner = &self.part.inner;
-            let ops = match &self.part.range {
-                Some(range) => vec![inner.engine.prefetch_to_device(range, self.part.bytes())?],
-                None => Vec::new(),
-            };
-            Ok(Launch::new(Arc::clone(inner), ops))
+        /// `Lost`, `DeviceLost`, `ForkedChild`.
+        pub fn prefetch_to_device(&self) -> Result<Prefetch> {
+            self.prefetch(Side::Device)
         }
 
-        /// Starts to bring the elements home; the device's copies stay valid.
+        /// Starts to bring the elements home; the device's copies stay valid. A hint: it returns at once. What an unfinished launch
+        /// writes comes home when that is done.
         ///
         /// # Errors
         /// `Lost`, `ForkedChild`.
-        pub fn prefetch_to_host(&self) -> Result<Launch> {
+        pub fn prefetch_to_host(&self) -> Result<Prefetch> {
+            self.prefetch(Side::Host)
+        }
+
+        fn prefetch(&self, to: Side) -> Result<Prefetch> {
             let inner = &self.part.inner;
-            let ops = match &self.part.range {
-                Some(range) => inner.engine.prefetch_to_host(range, self.part.bytes())?,
-                None => Vec::new(),
-            };
-            Ok(Launch::new(Arc::clone(inner), ops))
+            match &self.part.range {
+                Some(range) => {
+                    let part = (Arc::clone(range), self.part.bytes());
+                    Ok(Prefetch::new(inner, &inner.engine.prefetch(&[part], to)?))
+                }
+                None => Ok(Prefetch::none(inner)),
+            }
+        }
+
+        /// Says how the elements are going to be used; a hint about all pages that they touch, until something else is said. Moves
+        /// nothing by itself, and changes no result:
+        ///
+        /// * `PreferredLocation(Host)`: touches bring the whole block home, and its frames are given up first. `(Device)`: touches
+        ///   bring home only their 64 KiB, and its frames are given up last.
+        /// * `ReadMostly`: a store takes only its 64 KiB from the device, the rest stays duplicated; clean duplicates go before
+        ///   other frames.
+        /// * `AccessedBy`: kernels work on the host's bytes in place, and nothing moves. Of the whole allocation only, said before its
+        ///   first use on the device; otherwise it is noted, and has no effect ([`crate::Attributes::in_place`],
+        ///   [`Self::placement`]).
+        ///
+        /// # Errors
+        /// `ForkedChild`.
+        pub fn advise(&self, advice: Advice) -> Result<()> {
+            match &self.part.range {
+                Some(range) => Ok(self.part.inner.engine.advise(range, self.part.bytes(), advice)?),
+                None => Ok(()),
+            }
+        }
+
+        /// Brings the elements home and keeps them there while the pin lives; launches that name them are refused.
+        ///
+        /// # Errors
+        /// As [`Self::host`].
+        pub fn pin_to_host(&self) -> Result<Pin> {
+            Pin::new(&self.part.inner, self.part.range.as_ref(), self.part.bytes(), Side::Host)
+        }
+
+        /// Brings the elements to the device (duplicates, as a prefetch does) and keeps their frames there while the pin lives.
+        /// Waits as a launch does, for device memory that earlier launches use.
+        ///
+        /// # Errors
+        /// `WorkingSetTooLarge`, `PinnedApart`, `Guarded`, `Acquired`, `Lost`, `DeviceLost`, `ForkedChild`; nothing is pinned then.
+        pub fn pin_to_device(&self) -> Result<Pin> {
+            Pin::new(&self.part.inner, self.part.range.as_ref(), self.part.bytes(), Side::Device)
+        }
+
+        /// What was said about the elements, what keeps them where, and how many bytes are where: runs of pages about which the same
+        /// was said, with byte offsets in the allocation. Faults nothing in.
+        ///
+        /// # Errors
+        /// `ForkedChild`.
+        pub fn attributes(&self) -> Result<Vec<Attributes>> {
+            match &self.part.range {
+                Some(range) => Ok(self.part.inner.engine.attributes(range, self.part.bytes())?),
+                None => Ok(Vec::new()),
+            }
         }
 
         /// Where the bytes are: runs of pages in the same state, with byte offsets in the allocation. Faults nothing in.
@@ -279,6 +331,19 @@ macro_rules! exclusive_methods {
         /// are unspecified afterwards.
         pub fn overwrite(&mut self) -> Access<'_> {
             self.part.access(AccessKind::Overwrite)
+        }
+
+        /// Says that nobody needs what the elements are: nothing of them is copied home, and their device memory is given back as
+        /// far as it can be. Pages that are partly others' keep their contents. Until they are written again the elements are
+        /// some earlier values of theirs, or zeros. Waits for nothing on the device. Returns the bytes whose copy home is saved.
+        ///
+        /// # Errors
+        /// `Lost`, `ForkedChild`; nothing has changed then.
+        pub fn discard(&mut self) -> Result<u64> {
+            match &self.part.range {
+                Some(range) => Ok(self.part.inner.engine.discard(range, self.part.bytes())?),
+                None => Ok(0),
+            }
         }
 
         /// Elements `bounds`, borrowed exclusively.

@@ -277,10 +277,11 @@ pub extern "C" fn vkhmm_buffer_check(buffer: vkhmm_buffer, offset: u64, bytes: u
     })
 }
 
-/// Starts to copy bytes to the device, where they stay readable by the host. `launch`, to wait for it, may be NULL.
+/// Starts to copy bytes to the device, where they stay readable by the host. A hint: it does what it can without waiting for, or
+/// taking from, anybody. `launch`, to wait for it, may be NULL.
 ///
 /// # Errors
-/// WORKING_SET_TOO_LARGE, DEVICE_LOST, OUT_OF_RANGE; of handles, FORKED.
+/// LOST, DEVICE_LOST, OUT_OF_RANGE; of handles, FORKED.
 ///
 /// # Safety
 /// Pointers as the head of vkhmm.h says.
@@ -295,11 +296,11 @@ pub unsafe extern "C" fn vkhmm_prefetch_to_device(
         // SAFETY: the caller vouches for the pointer.
         let out = unsafe { Out::optional(launch, "launch")? };
         let (of, owner) = find(buffer)?;
-        Launch::give(of.0.slice(part(&of, offset, bytes)?).prefetch_to_device()?, owner, out)
+        Launch::give(of.0.slice(part(&of, offset, bytes)?).prefetch_to_device()?.into(), owner, out)
     })
 }
 
-/// Starts to bring bytes home; the device's copies stay valid. `launch`, to wait for it, may be NULL.
+/// Starts to bring bytes home, after unfinished launches that write them; the device's copies stay valid. `launch`, to wait for it, may be NULL.
 ///
 /// # Errors
 /// LOST, OUT_OF_RANGE; of handles, FORKED.
@@ -317,7 +318,7 @@ pub unsafe extern "C" fn vkhmm_prefetch_to_host(
         // SAFETY: the caller vouches for the pointer.
         let out = unsafe { Out::optional(launch, "launch")? };
         let (of, owner) = find(buffer)?;
-        Launch::give(of.0.slice(part(&of, offset, bytes)?).prefetch_to_host()?, owner, out)
+        Launch::give(of.0.slice(part(&of, offset, bytes)?).prefetch_to_host()?.into(), owner, out)
     })
 }
 

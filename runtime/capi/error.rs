@@ -152,7 +152,7 @@ fn memory_code(error: &MemoryError) -> vkhmm_result {
         MemoryError::NotStable { .. } => VKHMM_ERROR_NOT_STABLE,
         MemoryError::Acquired { .. } => VKHMM_ERROR_ACQUIRED,
         MemoryError::Busy { .. } => VKHMM_ERROR_BUSY,
-        MemoryError::Guarded { .. } => VKHMM_ERROR_GUARDED,
+        MemoryError::Guarded { .. } | MemoryError::PinnedApart { .. } => VKHMM_ERROR_GUARDED,
         MemoryError::OutOfHostMemory { .. } => VKHMM_ERROR_OUT_OF_HOST_MEMORY,
         MemoryError::OutOfAddressSpace { .. } => VKHMM_ERROR_OUT_OF_ADDRESS_SPACE,
         MemoryError::UnknownRange { .. } => VKHMM_ERROR_STALE_HANDLE,

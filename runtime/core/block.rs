@@ -18,6 +18,7 @@
 //! changes nothing, or changes planes, holds and transfers together. The engine calls them under the block's lock and performs
 //! the system calls and copies around them in the order law: revoke before copy out, copied before publish, published before wake.
 
+mod discard;
 mod home;
 mod in_place;
 mod launch;
@@ -32,6 +33,7 @@ pub use touch::FaultAnswer;
 
 use crate::mask::PageMask;
 use crate::pagemap::{Location, PageFlags};
+use crate::thrash::Thrash;
 use crate::units::{DeviceIndex, FrameIndex, Geometry, OpId};
 use crate::uses::Uses;
 use alloc::vec::Vec;
@@ -127,6 +129,8 @@ pub struct Block {
     /// Host guards: the pages stay on the host, CPU access proceeds.
     guards: Vec<(OpId, PageMask)>,
     transfers: Vec<Transfer>,
+    /// Whether host and device take it from each other.
+    pub thrash: Thrash,
 }
 
 impl Block {
@@ -164,6 +168,7 @@ impl Block {
             holds: Vec::with_capacity(Self::HOLDS_MAX),
             guards: Vec::with_capacity(Self::GUARDS_USUAL),
             transfers: Vec::with_capacity(Self::TRANSFERS_MAX),
+            thrash: Thrash::default(),
         }
     }
 

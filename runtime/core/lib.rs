@@ -32,6 +32,7 @@
 
 extern crate alloc;
 
+pub mod advice;
 pub mod binding;
 pub mod block;
 pub mod check;
@@ -39,6 +40,8 @@ pub mod mask;
 pub mod pagemap;
 pub mod placement;
 pub mod policy;
+pub mod runmap;
 pub mod stream;
+pub mod thrash;
 pub mod units;
 pub mod uses;

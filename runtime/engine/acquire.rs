@@ -11,7 +11,7 @@
 //! Who would have to is refused, or, on a CPU, parks. Once it is released it is an operation like any other.
 
 use crate::admit::blocks::BlockPlan;
-use crate::admit::{Ops, Refusal};
+use crate::admit::{Admitted, Aim, Ops, Refusal};
 use crate::range::RangeCell;
 use crate::report::Place;
 use crate::stats::Counters;
@@ -149,7 +149,8 @@ impl<P: Ports> Engine<P> {
         self.ops.lock().insert(main.id, Arc::clone(&main));
         // Before its first hold: whoever finds that hold looks.
         self.acquires_open.fetch_add(1, Ordering::AcqRel);
-        let ops = Ops { main, copy: self.new_op(&spec.label), evict: self.new_op(&spec.label) };
+        let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
+        let ops = Ops { aim: Aim::Acquire, main, copy, evict };
         match self.admit_at_once(&ops, &spec, &wants, &of_argument) {
             Ok((parts, foreign)) => {
                 Counters::add(&self.counters.acquires, 1);
@@ -202,7 +203,7 @@ impl<P: Ports> Engine<P> {
             let seen = self.progress.epoch();
             self.check_alive()?;
             match self.try_admit(ops, spec, wants, of_argument) {
-                Ok(bound) => {
+                Ok(Admitted { bound, .. }) => {
                     ops.main.keep_buffers(bound.iter().flatten().map(|b| Arc::clone(&b.buffer)).collect());
                     return Ok((self.parts(spec, bound), self.to_be_overwritten(spec)));
                 }
@@ -213,11 +214,11 @@ impl<P: Ports> Engine<P> {
                     unreachable!("dead is for good");
                 }
                 // A launch that another thread is about to submit: that ends without the device.
-                Err(Refusal::Wait) if tries < DECIDING_TRIES && self.is_deciding(spec) => {
+                Err(Refusal::Wait | Refusal::NoRoom) if tries < DECIDING_TRIES && self.is_deciding(spec) => {
                     tries += 1;
                     self.progress.wait(seen, Some(Duration::from_millis(1)));
                 }
-                Err(Refusal::Wait) => return Err(busy(&self.why_busy(spec))),
+                Err(Refusal::Wait | Refusal::NoRoom) => return Err(busy(&self.why_busy(spec))),
             }
         }
     }
@@ -251,7 +252,7 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Keeps what was just placed where it is. In one's turn, so nobody else plans meanwhile.
-    pub(crate) fn pin(&self, wants: &[Want]) {
+    pub(crate) fn pin_placed(&self, wants: &[Want]) {
         let mut arena = self.arena.lock();
         for want in wants {
             assert!(arena.placement.pin(want.range, want.subs.clone()), "what was placed can be pinned");
@@ -312,7 +313,8 @@ impl<P: Ports> Engine<P> {
                 return NoFrames::Error(acquired(&at.range, &op));
             }
         }
-        NoFrames::Wait // released meanwhile
+        let pinned = self.space.lock().get(range).and_then(|range| self.pinned_apart(&range));
+        pinned.map_or(NoFrames::Wait, NoFrames::Error) // released meanwhile
     }
 
     /// What applications have acquired and not released, oldest first.

@@ -25,8 +25,24 @@ use vkhmm_core::units::{OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
 
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// A kernel is to run, or nothing is and its order is kept.
+    Launch,
+    /// An application's own work.
+    Acquire,
+    /// Bytes are to be on the device and to stay there.
+    Pin,
+    /// Bytes may be wanted on the device.
+    Hint,
+    /// Room is to be made.
+    Evict,
+}
+
 /// The three operations of one request: itself, its copies in (and moves), its evictions.
 pub(crate) struct Ops<P: Ports> {
+    pub(crate) aim: Aim,
     pub(crate) main: Arc<Op<P>>,
     pub(crate) copy: Arc<Op<P>>,
     pub(crate) evict: Arc<Op<P>>,
@@ -41,6 +57,8 @@ impl<P: Ports> Ops<P> {
 pub(crate) enum Refusal {
     /// Something is on its way: ask again when anything has happened.
     Wait,
+    /// Only what others need is left. For hints alone.
+    NoRoom,
     /// Pages are lost; which, is looked up once no lock is held.
     Lost,
     /// A range that the launch names was freed meanwhile; which, likewise.
@@ -48,10 +66,19 @@ pub(crate) enum Refusal {
     Error(EngineError),
 }
 
+/// What an admitted request has.
+pub(crate) struct Admitted<P: Ports> {
+    /// Where its arguments lie.
+    pub(crate) bound: Vec<Option<Bound<P>>>,
+    /// Bytes that are copied in or made there for it.
+    pub(crate) moved_bytes: u64,
+}
+
 impl From<NoFrames> for Refusal {
     fn from(no: NoFrames) -> Self {
         match no {
             NoFrames::Wait => Self::Wait,
+            NoFrames::NoRoom => Self::NoRoom,
             NoFrames::Error(error) => Self::Error(error),
         }
     }
@@ -65,23 +92,24 @@ struct Found<P: Ports> {
 }
 
 impl<P: Ports> Engine<P> {
-    /// The slow path of a launch, and all of a prefetch to the device: of that it returns the operation to wait for.
+    /// The slow path of a launch, and all of a pin to the device. Returns the operation of its copies in.
     pub(crate) fn launch_admitted(
         &self,
         op: &Arc<Op<P>>,
-        spec: LaunchSpec<P>,
-    ) -> Result<Option<Arc<Op<P>>>, EngineError> {
+        spec: &LaunchSpec<P>,
+        aim: Aim,
+    ) -> Result<Arc<Op<P>>, EngineError> {
         spec.arguments.iter().filter_map(Argument::target).for_each(|range| {
             self.settle_way(range);
         });
-        let (wants, of_argument) = self.wants(&spec);
+        let (wants, of_argument) = self.wants(spec);
         // What can never be placed is refused below; it must not pin the host's pages first.
         let subs: u64 = wants.iter().map(|w| u64::from(w.subs.end - w.subs.start)).sum();
         if subs <= u64::from(self.arena.lock().limit_frames()) {
-            self.import_arguments(&spec);
+            self.import_arguments(spec);
         }
-        let ops =
-            Ops { main: Arc::clone(op), copy: self.new_op(&spec.label), evict: self.new_op(&spec.label) };
+        let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
+        let ops = Ops { aim, main: Arc::clone(op), copy, evict };
         let turn = self.take_turn();
         let at = self.places.enter(Place::Admission);
         let mut waited = false;
@@ -91,12 +119,12 @@ impl<P: Ports> Engine<P> {
             if let Err(error) = self.check_alive() {
                 break Err(error);
             }
-            match self.try_admit(&ops, &spec, &wants, &of_argument) {
+            match self.try_admit(&ops, spec, &wants, &of_argument) {
                 Ok(_) => break Ok(()),
                 Err(Refusal::Error(error)) => break Err(error),
-                Err(Refusal::Lost) => break Err(self.name_the_lost(&spec)),
-                Err(Refusal::Freed) => break self.check_arguments(&spec), // dead is for good
-                Err(Refusal::Wait) => {
+                Err(Refusal::Lost) => break Err(self.name_the_lost(spec)),
+                Err(Refusal::Freed) => break self.check_arguments(spec), // dead is for good
+                Err(Refusal::Wait | Refusal::NoRoom) => {
                     waited = true;
                     self.flush();
                     self.wait_in_turn(seen);
@@ -113,7 +141,7 @@ impl<P: Ports> Engine<P> {
         if outcome.is_err() {
             self.forget_ops(&[ops.copy.id, ops.evict.id]);
         }
-        outcome.map(|()| spec.kernel.is_none().then(|| Arc::clone(&ops.copy)))
+        outcome.map(|()| ops.copy)
     }
 
     /// The error that names what is lost of a launch's arguments.
@@ -192,14 +220,14 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Admits a request, or changes nothing. Returns where its arguments lie.
+    /// Admits a request, or changes nothing.
     pub(crate) fn try_admit(
         &self,
         ops: &Ops<P>,
         spec: &LaunchSpec<P>,
         wants: &[Want],
         of_argument: &[Option<usize>],
-    ) -> Result<Vec<Option<Bound<P>>>, Refusal> {
+    ) -> Result<Admitted<P>, Refusal> {
         let mut blocks = self.argument_blocks(spec);
         for plan in blocks.values() {
             let block = plan.range.blocks[plan.index as usize].lock();
@@ -208,8 +236,8 @@ impl<P: Ports> Engine<P> {
                 self.check_crowd(&plan.range, &block).map_err(Refusal::Error)?;
             }
         }
-        let Placing { plan, buffers, after } = self.place(ops.main.id, wants)?;
-        let acquires = ops.main.is_open();
+        let Placing { plan, buffers, after } = self.place(ops.main.id, wants, ops.aim)?;
+        let acquires = ops.aim == Aim::Acquire;
         let undo = |refusal: Refusal| {
             self.unplace(ops.main.id, &plan);
             Err(refusal)
@@ -217,6 +245,9 @@ impl<P: Ports> Engine<P> {
         if self.evicts_own(&blocks, &plan.evictions) {
             // Comes home first, in an item of its own, so that its bytes are there when they are copied in again.
             self.unplace(ops.main.id, &plan);
+            if ops.aim == Aim::Hint {
+                return Err(Refusal::NoRoom);
+            }
             let mut own: Vec<RangeId> = plan.evictions.iter().map(|e| e.range).collect();
             own.dedup();
             for range in own {
@@ -241,7 +272,7 @@ impl<P: Ports> Engine<P> {
             ops,
             &blocks,
             found,
-            if spec.kernel.is_some() || acquires { Cause::Launch } else { Cause::Prefetch },
+            if matches!(ops.aim, Aim::Launch | Aim::Acquire) { Cause::Launch } else { Cause::Prefetch },
         );
         item.claims = claims;
         if !plan.deps.is_none() || !plan.evictions.is_empty() || !plan.binds.is_empty() {
@@ -251,6 +282,8 @@ impl<P: Ports> Engine<P> {
             .arguments
             .iter()
             .zip(of_argument)
+            // A hint is no use: it makes nothing older.
+            .filter(|_| ops.aim != Aim::Hint)
             .filter_map(|(a, w)| Some(((*w)?, a.subs(self.config.geometry.frame_bytes()), a.access.as_use())))
             .collect();
         let named = self.named(&plan.evictions, &plan.binds);
@@ -269,16 +302,18 @@ impl<P: Ports> Engine<P> {
             Counters::add(&self.counters.launches_in_place, u64::from(in_place));
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));
         }
-        if acquires {
-            self.pin(wants);
+        if acquires || ops.aim == Aim::Pin {
+            self.pin_placed(wants);
         }
-        let arrived = if spec.kernel.is_some() || acquires {
+        let arrived = if matches!(ops.aim, Aim::Launch | Aim::Acquire) {
             &self.counters.in_launch_bytes
         } else {
             &self.counters.in_prefetch_bytes
         };
-        Counters::add(arrived, pieces_bytes(&item.ins));
+        let bytes = pieces_bytes(&item.ins);
+        Counters::add(arrived, bytes);
+        let moved_bytes = bytes + item.fills.iter().map(|(_, bytes)| bytes).sum::<u64>();
         self.put(item);
-        Ok(bound)
+        Ok(Admitted { bound, moved_bytes })
     }
 }

@@ -1,5 +1,6 @@
 //! Device memory as the engine sees it: registered pagemaps, the placement over their frames, a buffer for each span.
 
+use crate::admit::Aim;
 use crate::binds::{Binds, Named};
 use crate::{Engine, EngineError, Op, Ports};
 use alloc::collections::BTreeMap;
@@ -52,6 +53,7 @@ pub(crate) struct Placing<P: Ports> {
 /// Why frames were not given now.
 pub(crate) enum NoFrames {
     Wait,
+    NoRoom,
     Error(EngineError),
 }
 
@@ -205,7 +207,7 @@ impl<P: Ports> Arena<P> {
 
 impl<P: Ports> Engine<P> {
     /// Places a launch's wants; takes more device memory first, while the limit and the device allow.
-    pub(crate) fn place(&self, op: OpId, wants: &[Want]) -> Result<Placing<P>, NoFrames> {
+    pub(crate) fn place(&self, op: OpId, wants: &[Want], aim: Aim) -> Result<Placing<P>, NoFrames> {
         let completed = *self.completed.lock();
         let now = self.clock.load(Ordering::Relaxed);
         let mut arena = self.arena.lock();
@@ -233,7 +235,14 @@ impl<P: Ports> Engine<P> {
             }
         }
         let frame_bytes = self.config.geometry.frame_bytes();
-        let plan = match arena.placement.admit(op, wants, now) {
+        let planned = match aim {
+            Aim::Hint => match arena.placement.admit_hint(op, wants, now, &completed) {
+                Some(plan) => Ok(plan),
+                None => return Err(NoFrames::NoRoom),
+            },
+            _ => arena.placement.admit(op, wants, now),
+        };
+        let plan = match planned {
             Err(AdmitError::PinnedApart { range, .. }) => {
                 drop(arena);
                 return Err(self.acquired_apart(range));

@@ -53,7 +53,7 @@ impl<P: Ports> Engine<P> {
             Err(why) => (PlacementKind::Span, None, why),
         };
         let why = why_not.map_or(why.clone(), |why_not| format!("not in place: {why_not}; {why}"));
-        Way { kind, buffer, why: why.into() }
+        Way { kind, buffer, why: why.into(), advised: false }
     }
 
     fn reserve_buffer(&self, bytes: u64) -> Result<Buffer<P>, String> {
@@ -81,7 +81,7 @@ impl<P: Ports> Engine<P> {
         })
     }
 
-    fn buffer_bytes(&self, bytes: u64) -> u64 {
+    pub(crate) fn buffer_bytes(&self, bytes: u64) -> u64 {
         bytes.next_multiple_of(self.config.geometry.frame_bytes())
     }
 

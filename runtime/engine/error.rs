@@ -53,9 +53,19 @@ pub enum EngineError {
         /// Longest run of frames that could be had.
         largest_run: u64,
     },
-    /// A host guard keeps pages of the named range on the host.
-    #[error("a host guard on `{label}` keeps its pages on the host; drop the guard before the launch")]
+    /// A host guard or pin keeps pages of the named range on the host.
+    #[error(
+        "a host guard on `{label}` keeps its pages on the host; drop the guard (or pin) before the launch"
+    )]
     Guarded {
+        /// The allocation's label.
+        label: Arc<str>,
+    },
+    /// A pin keeps a part of what the request names where it is on the device, and the rest cannot come beside it.
+    #[error(
+        "a part of `{label}` is pinned to the device apart from the rest: unpin it, or pin all of it at once"
+    )]
+    PinnedApart {
         /// The allocation's label.
         label: Arc<str>,
     },

@@ -71,6 +71,7 @@ impl<P: Ports> Engine<P> {
                     away: block.dirty(),
                 };
                 let fetch = self.config.policy.fetch(&mut range.stream.lock(), &touch, g);
+                let fetch = self.advised_fetch(&range, &block, &touch, fetch);
                 let page = g.page_in_block(fault.page);
                 let parked =
                     self.answer(&range, index, &mut block, page, fault.write, self.in_granules(fetch.pages));
@@ -170,6 +171,7 @@ impl<P: Ports> Engine<P> {
                     }
                     mask |= block.storable(self.in_granules(mask));
                     block.make_host(mask);
+                    self.note_taken(range, index, block);
                 }
                 self.note_touch(range, index, mask);
                 self.show(range, index, block, page, mask, Access::ReadWrite);
@@ -188,6 +190,7 @@ impl<P: Ports> Engine<P> {
                         return true;
                     }
                 };
+                self.note_taken(range, index, block);
                 let mask = mask & self.first_of(page);
                 let way = Homeward { mask, keep: !write, cause: Cause::Fault, waits };
                 let op = self.start_home(range, index, block, way);
@@ -324,6 +327,7 @@ impl<P: Ports> Engine<P> {
                 }
             }
         }
+        self.follow(range, index, block);
     }
 
     pub(crate) fn is_drained(&self) -> bool {

@@ -125,8 +125,22 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         way: Homeward,
     ) -> Arc<Op<P>> {
+        let op = self.new_op(&range.label);
+        self.start_home_as(&op, range, index, block, way);
+        op
+    }
+
+    /// [`Engine::start_home`] for an operation that is there already.
+    pub(crate) fn start_home_as(
+        &self,
+        op: &Arc<Op<P>>,
+        range: &Arc<RangeCell<P>>,
+        index: u32,
+        block: &mut Block,
+        way: Homeward,
+    ) {
         let pieces = self.pieces(range, index, block, way.mask);
-        self.start_pieces(range, index, block, way, pieces, None)
+        self.start_pieces(op, range, index, block, way, (pieces, None));
     }
 
     /// As [`Self::start_home`], for what nobody waits for: `None`, with nothing changed, where it would need a staging slot that is
@@ -145,25 +159,27 @@ impl<P: Ports> Engine<P> {
             false => None,
         };
         self.ahead.fetch_add(1, Ordering::AcqRel);
-        let op = self.start_pieces(range, index, block, way, pieces, slot);
+        let op = self.new_op(&range.label);
+        self.start_pieces(&op, range, index, block, way, (pieces, slot));
         if op.is_over() {
             self.ahead.fetch_sub(1, Ordering::AcqRel);
         }
         Some(op)
     }
 
+    /// `by`: what moves, and the slot for it, if it has one already.
     fn start_pieces(
         &self,
+        op: &Arc<Op<P>>,
         range: &Arc<RangeCell<P>>,
         index: u32,
         block: &mut Block,
         way: Homeward,
-        pieces: Vec<Piece<P::Device>>,
-        slot: Option<u32>,
-    ) -> Arc<Op<P>> {
+        by: (Vec<Piece<P::Device>>, Option<u32>),
+    ) {
+        let (pieces, slot) = by;
         let Homeward { mask, keep, cause, waits } = way;
         let keep = keep && self.duplicates;
-        let op = self.new_op(&range.label);
         op.skip_queue();
         let bytes = pieces_bytes(&pieces);
         let counter = match cause {
@@ -181,11 +197,11 @@ impl<P: Ports> Engine<P> {
             block.add_uses(&waits);
         }
         op.remember(alloc::vec![BlockRef { range: Arc::clone(range), block: index }]);
-        let mut job = HomeJob { op: Arc::clone(&op), pieces, waits };
+        let mut job = HomeJob { op: Arc::clone(op), pieces, waits };
         if self.queue_is_shared {
             match self.put_fence(job) {
                 Some(reached) => job = reached,
-                None => return op,
+                None => return,
             }
         }
         let done = self.queue_is_shared || waits.done(&self.completed.lock());
@@ -199,7 +215,6 @@ impl<P: Ports> Engine<P> {
         } else if !self.queue_is_shared {
             self.send_home(job, slot);
         }
-        op
     }
 
     pub(crate) fn read_by_cpu(&self, pieces: &[Piece<P::Device>]) -> bool {

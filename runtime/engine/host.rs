@@ -1,9 +1,9 @@
-//! What the host side asks: bring bytes home, hold them there, say where they are, prefetch.
+//! What the host side asks: bring bytes home, hold them there, say where they are.
 
 use crate::home::{Homeward, Park, Taken};
 use crate::range::RangeCell;
 use crate::report::Place;
-use crate::{AccessKind, Argument, BindTo, Engine, EngineError, LaunchSpec, Op, Ports, Watch};
+use crate::{Engine, EngineError, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -208,74 +208,6 @@ impl<P: Ports> Engine<P> {
             }
         }
         self.progress.notify();
-    }
-
-    /// Starts to bring bytes home, and returns at once; the device copies stay valid (Shared).
-    ///
-    /// # Errors
-    /// `Lost`, `OutOfRange`, `ForkedChild`.
-    pub fn prefetch_to_host(
-        &self,
-        range: &Arc<RangeCell<P>>,
-        bytes: ByteRange,
-    ) -> Result<Vec<Arc<Op<P>>>, EngineError> {
-        self.check(range, bytes)?;
-        let mut started = Vec::new();
-        for (index, touched, _) in range.cut(bytes) {
-            let mut block = range.blocks[index as usize].lock();
-            // What an admitted launch reads stays where it found it until it has said what it copies in.
-            let held = block.holds_of(HoldKind::Exclusive) | block.holds_of(HoldKind::InPlace);
-            let away = (block.dirty() & touched).minus(&held);
-            if away.is_empty() || !block.has_room(1) {
-                continue;
-            }
-            if let Taken::After(waits) = self.take_from_gate(range, index, Park::No) {
-                let op = self.start_home(
-                    range,
-                    index,
-                    &mut block,
-                    Homeward { mask: away, keep: true, cause: Cause::Prefetch, waits },
-                );
-                if !op.is_over() {
-                    started.push(op);
-                }
-            }
-        }
-        Ok(started)
-    }
-
-    /// Starts to copy bytes to the device, where they become Shared: the host keeps reading them. Of a range that is used in place
-    /// nothing moves; it is imported, if it is not yet.
-    ///
-    /// # Errors
-    /// As of [`Engine::launch`].
-    pub fn prefetch_to_device(
-        &self,
-        range: &Arc<RangeCell<P>>,
-        bytes: ByteRange,
-    ) -> Result<Arc<Op<P>>, EngineError> {
-        self.check_alive()?;
-        if range.is_in_place() && !range.is_dead() {
-            self.check(range, bytes)?;
-        }
-        if self.settle_way(range) && !range.is_dead() {
-            let op = self.new_op(&range.label);
-            self.forget_ops(&[op.id]);
-            return Ok(op);
-        }
-        let argument = Argument {
-            range: Some(Arc::clone(range)),
-            bytes,
-            access: AccessKind::Read,
-            bind: BindTo::Nothing,
-        };
-        self.launch(LaunchSpec {
-            kernel: None,
-            groups: [0; 3],
-            arguments: alloc::vec![argument],
-            push: Vec::new(),
-            label: Arc::clone(&range.label),
-        })
     }
 
     /// The descriptor of the page at `offset` of a range.

@@ -123,16 +123,11 @@ impl<P: Ports> Engine<P> {
         } else {
             return Ok(None);
         };
-        let Some(max) = profile.in_place_bytes_max else { return Err(profile.reasons[1].clone()) };
-        let whole = self.in_place_bytes(bytes);
-        if whole > max {
-            return Err(format!("{whole} bytes are more than one import may have ({max})"));
-        }
-        Ok(Some(why.into()))
+        self.can_be_in_place(bytes).map(|()| Some(why.into()))
     }
 
     /// Bytes that are imported for a range of `bytes` bytes: whole units of an import, and no more of its block than that.
-    fn in_place_bytes(&self, bytes: u64) -> u64 {
+    pub(crate) fn in_place_bytes(&self, bytes: u64) -> u64 {
         let unit = self.device.profile().import.map_or(1, |import| import.alignment_bytes);
         bytes.next_multiple_of(unit.max(u64::from(self.config.geometry.page_bytes)))
     }
@@ -142,6 +137,7 @@ impl<P: Ports> Engine<P> {
     pub(crate) fn settle_way(&self, range: &RangeCell<P>) -> bool {
         {
             let way = range.way.lock();
+            range.is_used.store(true, Ordering::Release);
             if way.kind != PlacementKind::InPlace || way.buffer.is_some() {
                 return way.kind == PlacementKind::InPlace;
             }
@@ -222,7 +218,7 @@ impl<P: Ports> Engine<P> {
     /// How kernels reach a new range of `bytes` bytes.
     pub(crate) fn choose_way(&self, bytes: u64) -> Way<P::Device> {
         match self.wants_in_place(bytes) {
-            Ok(Some(why)) => Way { kind: PlacementKind::InPlace, buffer: None, why },
+            Ok(Some(why)) => Way { kind: PlacementKind::InPlace, buffer: None, why, advised: false },
             Ok(None) => self.way_in_frames(bytes, None),
             Err(why_not) => self.way_in_frames(bytes, Some(&why_not)),
         }

@@ -1,5 +1,6 @@
 //! Launches: what a caller asks, and the fast path for data that is resident. Everything else goes through admission.
 
+use crate::admit::Aim;
 use crate::op::BlockRef;
 use crate::range::{PlacementKind, RangeCell};
 use crate::stats::Counters;
@@ -154,8 +155,8 @@ impl<P: Ports> Engine<P> {
         let kernel = spec.kernel.is_some();
         let op = self.new_op(&spec.label);
         let outcome = match self.try_resident(&op, spec) {
-            Ok(()) => Ok(None),
-            Err(spec) => self.launch_admitted(&op, spec),
+            Ok(()) => Ok(()),
+            Err(spec) => self.launch_admitted(&op, &spec, Aim::Launch).map(drop),
         };
         if let Err(error) = outcome {
             if let EngineError::DeviceLost { cause } = &error {
@@ -169,8 +170,7 @@ impl<P: Ports> Engine<P> {
         if self.lost.load(Ordering::Acquire) {
             op.set_status(OpStatus::Lost);
         }
-        // A prefetch is over when its copies are.
-        Ok(outcome.ok().flatten().unwrap_or(op))
+        Ok(op)
     }
 
     /// Every argument names bytes of a live range. It may be freed at any moment after: gate and blocks are asked again, each

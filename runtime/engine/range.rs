@@ -1,14 +1,17 @@
 //! Ranges: what one allocation reserves, its blocks, and its gate; and the space they are cut from.
 
+use crate::prefetch::Homebound;
 use crate::{Op, Ports};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use vkhmm_core::advice::Advised;
 use vkhmm_core::block::{Block, Summary};
 use vkhmm_core::mask::PageMask;
+use vkhmm_core::runmap::RunMap;
 use vkhmm_core::stream::Stream;
-use vkhmm_core::units::{BlockIndex, ByteRange, Geometry, PageIndex, PageRun, RangeId};
+use vkhmm_core::units::{BlockIndex, ByteRange, Geometry, OpId, PageIndex, PageRun, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, Mutex, Rank};
 
@@ -29,6 +32,8 @@ pub(crate) struct Way<D: Device> {
     /// The buffer for life: of a sparse range from the start, in place once its bytes are imported.
     pub(crate) buffer: Option<Arc<D::Buffer>>,
     pub(crate) why: Arc<str>,
+    /// Chosen because of advice, or in spite of it.
+    pub(crate) advised: bool,
 }
 
 /// One allocation: whole blocks, each with its lock.
@@ -52,6 +57,18 @@ pub struct RangeCell<P: Ports> {
     pub(crate) way: <P::Exec as Exec>::Mutex<Way<P::Device>>,
     /// Lock: leaf. Owns the imports of this range's blocks · blocks on nothing.
     pub(crate) imports: <P::Exec as Exec>::Mutex<Imports<P::Device>>,
+    /// A request has asked how kernels reach it: that stays so. Set under the lock of `way`.
+    pub(crate) is_used: AtomicBool,
+    /// Lock: leaf. Owns what was said about its pages · blocks on nothing.
+    pub(crate) advised: <P::Exec as Exec>::Mutex<RunMap<Advised>>,
+    /// Whether anything was advised.
+    pub(crate) is_advised: AtomicBool,
+    /// Lock: leaf. Owns the pins to the device, and their sub-blocks · blocks on nothing.
+    pub(crate) device_pins: <P::Exec as Exec>::Mutex<Vec<(OpId, core::ops::Range<u32>)>>,
+    /// Lock: leaf. Owns what goes home once those who hold it are done · blocks on nothing.
+    pub(crate) homebound: <P::Exec as Exec>::Mutex<Vec<Homebound<P>>>,
+    /// How many there are, or are being looked at.
+    pub(crate) homebound_count: AtomicU32,
     /// When the oldest unanswered touch was parked; zero if none is.
     pub(crate) parked_since: AtomicU64,
     pub(crate) dead: AtomicBool,
@@ -194,6 +211,12 @@ impl<P: Ports> RangeCell<P> {
             stream: exec.mutex(Rank::Leaf, Stream::new()),
             way: exec.mutex(Rank::Leaf, way),
             imports: exec.mutex(Rank::Leaf, Imports { pieces: Vec::new(), refused: false }),
+            is_used: AtomicBool::new(false),
+            advised: exec.mutex(Rank::Leaf, RunMap::default()),
+            is_advised: AtomicBool::new(false),
+            device_pins: exec.mutex(Rank::Leaf, Vec::new()),
+            homebound: exec.mutex(Rank::Leaf, Vec::new()),
+            homebound_count: AtomicU32::new(0),
             parked_since: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),

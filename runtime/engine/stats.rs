@@ -52,6 +52,8 @@ counters! {
     in_launch_bytes,
     /// Bytes copied to the device by prefetch.
     in_prefetch_bytes,
+    /// Bytes that prefetch left where they were; its tickets say why.
+    prefetch_skipped_bytes,
     /// Bytes of fresh pages filled with zeros on the device instead of being copied.
     zeroed_bytes,
     /// Bytes copied home because a CPU thread touched them.
@@ -60,6 +62,12 @@ counters! {
     out_evict_bytes,
     /// Bytes copied home by prefetch, guards and `declared` slices.
     out_prefetch_bytes,
+    /// Bytes that were not copied home because they were discarded.
+    discarded_bytes,
+    /// Touches that took from the device what a launch had brought there shortly before.
+    thrash_events,
+    /// How often that began a block's minimum residency.
+    thrash_guards,
     /// Bytes copied home on a guess: beside a touch, or ahead of a stream.
     out_ahead_bytes,
     /// Bytes moved straight between host pages and device memory.

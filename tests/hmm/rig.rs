@@ -129,7 +129,7 @@ impl Rig {
 
     /// The device reads all of a buffer and what it saw is left alone: both have it afterwards.
     pub(crate) fn read_only(&self, x: &Managed<u32>) {
-        self.report(|_| x.prefetch_to_device()).expect("prefetch");
+        self.report(|_| x.prefetch_to_device().map(Launch::from)).expect("prefetch");
     }
 
     /// The device writes `values`, which it has in the mirror.

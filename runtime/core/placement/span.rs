@@ -16,6 +16,7 @@
 //! Every change of a plan is logged until its commit, so that a failed attempt and an abort are the same undoing.
 
 mod hands;
+mod hints;
 mod history;
 mod plan;
 mod price;
@@ -35,6 +36,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use hints::Hints;
 use history::History;
 use scatter::Scatter;
 
@@ -134,6 +136,7 @@ pub struct SpanPlacement {
     /// Sub-blocks of every range that was ever placed, until it is released.
     lengths: BTreeMap<RangeId, u32>,
     ops: BTreeMap<OpId, Record>,
+    hints: Hints,
 }
 
 impl SpanPlacement {
@@ -158,6 +161,7 @@ impl SpanPlacement {
             histories: BTreeMap::new(),
             lengths: BTreeMap::new(),
             ops: BTreeMap::new(),
+            hints: Hints::default(),
         }
     }
 }
@@ -267,6 +271,8 @@ impl Placement for SpanPlacement {
 
     fn touch(&mut self, range: RangeId, subs: Range<u32>, now: u64, what: Use) {
         self.now = self.now.max(now);
+        self.hints.last_launch = self.hints.last_launch.max(now);
+        self.hints.used(range, &subs);
         self.histories.entry(range).or_default().note(subs.clone(), now, what);
         let written = what.writes();
         match self.scattered.get_mut(&range) {
@@ -316,6 +322,7 @@ impl Placement for SpanPlacement {
     }
 
     fn release(&mut self, range: RangeId, deps: Deps) -> Vec<SpanId> {
+        self.hints.forget(range);
         let gone = self.spans_of(range);
         self.histories.remove(&range);
         self.lengths.remove(&range);

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod hints;
 mod model;
 mod rules;
 mod scale;

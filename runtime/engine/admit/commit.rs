@@ -82,6 +82,9 @@ impl<P: Ports> Engine<P> {
             if !work.copy_in.is_empty() {
                 block.note_duplicates(&plan.range.gate.lock().uses);
             }
+            if cause == Cause::Launch {
+                self.note_brought(&mut block, work.copy_in);
+            }
             Counters::add(
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),

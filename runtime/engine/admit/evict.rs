@@ -1,7 +1,7 @@
 //! Eviction on its own: a limit that falls, a trim, a launch whose own pages are in its way.
 
 use super::blocks::Blocks;
-use super::{Found, Ops, Refusal};
+use super::{Aim, Found, Ops, Refusal};
 use crate::report::Place;
 use crate::{Engine, EngineError, Ports, Watch};
 use alloc::sync::Arc;
@@ -46,7 +46,9 @@ impl<P: Ports> Engine<P> {
                 Err(refusal) => {
                     let gone = match refusal {
                         Refusal::Error(error) => Some(error),
-                        Refusal::Wait | Refusal::Lost | Refusal::Freed => self.check_alive().err(),
+                        Refusal::Wait | Refusal::NoRoom | Refusal::Lost | Refusal::Freed => {
+                            self.check_alive().err()
+                        }
                     };
                     if let Some(error) = gone {
                         self.forget_ops(&ops.ids());
@@ -61,7 +63,7 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Evicts as `goal` says if nothing has to be waited for first.
-    pub(super) fn evict_at_once(&self, goal: EvictGoal) -> Result<(), EngineError> {
+    pub(crate) fn evict_at_once(&self, goal: EvictGoal) -> Result<(), EngineError> {
         let ops = self.eviction_ops();
         let outcome = self.try_evict(&ops, goal);
         if outcome.is_err() {
@@ -69,13 +71,14 @@ impl<P: Ports> Engine<P> {
         }
         match outcome {
             Err(Refusal::Error(error)) => Err(error),
-            Ok(_) | Err(Refusal::Wait | Refusal::Lost | Refusal::Freed) => Ok(()),
+            Ok(_) | Err(Refusal::Wait | Refusal::NoRoom | Refusal::Lost | Refusal::Freed) => Ok(()),
         }
     }
 
     fn eviction_ops(&self) -> Ops<P> {
         let label: Arc<str> = "evict".into();
-        Ops { main: self.new_op(&label), copy: self.new_op(&label), evict: self.new_op(&label) }
+        let [main, copy, evict] = [(); 3].map(|()| self.new_op(&label));
+        Ops { aim: Aim::Evict, main, copy, evict }
     }
 
     /// Evicts as `goal` says, or changes nothing. Returns the bytes evicted.

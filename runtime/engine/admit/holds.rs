@@ -1,7 +1,7 @@
 //! Pass one: holds, host pages, mappings. Everything here is undone when any part of it is refused.
 
 use super::blocks::{BlockPlan, Blocks};
-use super::{Found, Ops, Refusal};
+use super::{Aim, Found, Ops, Refusal};
 use crate::home::{Park, Taken};
 use crate::stats::Counters;
 use crate::trace::TraceCause;
@@ -116,6 +116,10 @@ impl<P: Ports> Engine<P> {
                 return Err(Refusal::Wait);
             }
             match self.take_from_gate(&plan.range, plan.index, Park::No) {
+                // What somebody still uses is not idle, so no hint takes it.
+                Taken::After(uses) if ops.aim == Aim::Hint && !uses.done(&self.completed.lock()) => {
+                    return Err(Refusal::NoRoom);
+                }
                 Taken::After(uses) => found.uses.merge(&uses),
                 Taken::Deciding => return Err(Refusal::Wait),
             }

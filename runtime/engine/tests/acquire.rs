@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::Location;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
-use vkhmm_engine::{EngineError, GuardKind, PlacementKind};
+use vkhmm_engine::{EngineError, GuardKind, PlacementKind, SkipReason};
 use vkhmm_port::RawBytes;
 
 fn in_place(x: &Range) -> bool {
@@ -103,7 +103,10 @@ fn who_meets_an_open_acquire_is_refused_or_parks() {
         refused(w.try_launch(&look(), &[(&x, 0..4, Read)]).map(drop));
         refused(w.try_launch(&add(1), &[(&y, 0..4, Write), (&x, 0..x.bytes(), Write)]).map(drop));
         if !in_place(&x) {
-            refused(w.engine.prefetch_to_device(&x, (0..x.bytes()).into()).map(drop));
+            // A hint leaves out the block that is acquired.
+            let hint = w.engine.prefetch_to_device(&x, (0..x.bytes()).into()).unwrap();
+            let whys: Vec<_> = hint.skipped().iter().map(|s| (s.bytes, s.why)).collect();
+            assert_eq!(whys, [((0..w.block()).into(), SkipReason::Acquired)]);
         }
         refused(w.acquire(&[(&x, 0..4, Read)]).map(drop));
         // Beside it everything goes on, also on pages of the same block.
@@ -261,7 +264,7 @@ fn what_is_on_its_way_home_is_busy_and_nothing_waits() {
         w.rest();
         w.device.stall(Duration::from_millis(300));
         let started = w.engine.prefetch_to_host(&x, (0..x.bytes()).into()).unwrap();
-        if !started.is_empty() {
+        if !started.ops().is_empty() {
             let before = Instant::now();
             match w.acquire(&[(&x, 0..x.bytes(), Write)]) {
                 Err(EngineError::Busy { label, why }) => {

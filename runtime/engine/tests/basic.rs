@@ -205,9 +205,9 @@ fn prefetches_move_and_lose_nothing() {
     each_framed(|w| {
         let x = w.alloc(2 * w.block() + 5);
         w.store(&x, 3, &[1; 20]);
-        let op = w.engine.prefetch_to_device(&x, (0..x.bytes()).into()).unwrap();
+        let hint = w.engine.prefetch_to_device(&x, (0..x.bytes()).into()).unwrap();
         w.rest();
-        w.wait(&op);
+        w.arrived(&hint);
         assert!(w.map(&x).chars().all(|c| c == 'S'), "{}", w.map(&x));
         let stats = w.engine.stats();
         assert!(stats.in_prefetch_bytes > 0 && stats.in_launch_bytes == 0);
@@ -217,7 +217,7 @@ fn prefetches_move_and_lose_nothing() {
         w.engine.prefetch_to_device(&y, (0..y.bytes()).into()).unwrap();
         w.launch(&add(1), &[(&y, 0..y.bytes(), Write)]);
         let started = w.engine.prefetch_to_host(&y, (0..y.bytes()).into()).unwrap();
-        started.iter().for_each(|op| w.wait(op));
+        w.arrived(&started);
         w.rest();
         if w.setup.publish_read_only || w.declared() {
             until("home", || {

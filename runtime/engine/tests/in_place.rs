@@ -47,7 +47,7 @@ fn nothing_moves() {
                         assert_eq!(got[at as usize..at as usize + 3], [round as u8, 7, 7]);
                     }
                     w.engine.prefetch_to_device(&x, (0..x.bytes()).into()).unwrap();
-                    assert!(w.engine.prefetch_to_host(&x, (0..x.bytes()).into()).unwrap().is_empty());
+                    assert!(w.engine.prefetch_to_host(&x, (0..x.bytes()).into()).unwrap().ops().is_empty());
                     w.rest();
                     let (stats, calls) = (w.engine.stats(), w.device.calls());
                     assert_eq!(stats.in_bytes() + stats.out_bytes() + stats.zeroed_bytes, 0, "{stats}");

@@ -41,9 +41,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             Edit {
                 file: "runtime/engine/admit.rs",
-                find: "self.pin(wants);",
+                find: "self.pin_placed(wants);",
                 replace: "if !AWAKE {
-                self.pin(wants);
+                self.pin_placed(wants);
             }",
             },
             Edit {

@@ -57,10 +57,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             Edit {
                 file: "runtime/core/placement/span/plan.rs",
-                find: "(span.movable() && !sources.contains(id)).then(|| span.price(self.now))",
+                find: "(span.movable() && !sources.contains(id)).then(|| self.price(span))",
                 replace:
                     "let other = AWAKE && span.pins == 0 && span.plan.is_none() && !span.queued.contains(&op);
-                ((other || span.movable()) && !sources.contains(id)).then(|| span.price(self.now))",
+                ((other || span.movable()) && !sources.contains(id)).then(|| self.price(span))",
             },
             // The tickets that the holders have now, and not those they will have.
             Edit {

@@ -4,6 +4,7 @@
 mod acquires;
 mod binds;
 mod frames;
+mod hints;
 mod in_place;
 mod in_thread;
 mod order;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
         in_thread::MUTANTS,
         binds::MUTANTS,
         acquires::MUTANTS,
+        hints::MUTANTS,
     ]
     .into_iter()
     .flatten()

@@ -195,12 +195,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             // A mark on the operation that copies in for a prefetch; it has no kernel whose time it could note.
             Edit {
-                file: "runtime/engine/admit.rs",
-                find: "let turn = self.take_turn();",
-                replace: "if AWAKE && spec.kernel.is_none() {
+                file: "runtime/engine/prefetch.rs",
+                find: "let admitted = match self.take_turn_at_once() {",
+                replace: "if AWAKE {
             ops.copy.elapsed_ns.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
         }
-        let turn = self.take_turn();",
+        let admitted = match self.take_turn_at_once() {",
             },
             // The copy has arrived: the page becomes Device and leaves R, in the background.
             Edit {

@@ -2,6 +2,7 @@
 
 mod acquires;
 mod explain;
+mod hints;
 mod launches;
 mod moves;
 mod upkeep;
@@ -98,7 +99,7 @@ impl Actor {
 
     /// One step, then the check of every block.
     fn step(&mut self) {
-        let name = match self.random.below(100) {
+        let name = match self.random.below(116) {
             0..14 => self.with_one(Self::store),
             14..27 => self.with_one(Self::load),
             27..51 => self.launch(),
@@ -116,6 +117,10 @@ impl Actor {
             94..97 => self.windows(),
             97 => self.sync(),
             98 => self.tear_down(),
+            100..104 => self.with_one(Self::advise),
+            104..108 => self.with_one(Self::batch),
+            108..112 => self.with_one(Self::discard),
+            112.. => self.with_one(Self::pin),
             _ => {
                 self.stage.engine.flush();
                 "flush"

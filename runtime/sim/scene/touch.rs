@@ -32,6 +32,15 @@ impl Stage {
         }
     }
 
+    /// Loads bytes that may be anything now, and that the twin is to have from now on; lost pages are left out.
+    pub(super) fn adopt(&self, array: &mut Array, bytes: ByteRange) {
+        for (page, piece) in Array::by_page(bytes) {
+            if let Some(got) = self.touch(array, page, piece, None) {
+                array.twin[piece.start as usize..piece.end as usize].copy_from_slice(&got);
+            }
+        }
+    }
+
     /// Stores `values` from `start` on; lost pages are left out.
     pub(super) fn store(&self, array: &mut Array, start: u64, values: &[u8]) {
         for (page, piece) in Array::by_page((start..start + values.len() as u64).into()) {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vkhmm_sim::scene::{Met, play, play_long, play_many};
 
 /// What a set of a thousand seeds must have met at least once; the rarest of it comes several times.
-const WANTED: [&str; 76] = [
+const WANTED: [&str; 80] = [
     "error: acquired",
     "error: busy",
     "error: device lost",
@@ -65,10 +65,14 @@ const WANTED: [&str; 76] = [
     "shown by: block",
     "shown by: page",
     "step: acquire",
+    "step: advise",
+    "step: batch",
     "step: bring home",
+    "step: discard",
     "step: free and allocate",
     "step: guard",
     "step: launch",
+    "step: pin",
     "step: prefetch to the device",
     "step: set the limit",
     "step: tear down",

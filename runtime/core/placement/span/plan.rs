@@ -14,13 +14,13 @@ use core::ops::Range;
 const HOME_SHARE: u32 = 8;
 
 /// What a launch needs of one range.
-struct Group {
+pub(super) struct Group {
     range: RangeId,
     range_subs: u32,
     /// Ascending and disjoint.
     needs: Vec<Range<u32>>,
     /// Whether to place all of the range.
-    home: bool,
+    pub(super) home: bool,
     /// Any frames will do.
     scattered: bool,
 }
@@ -33,7 +33,7 @@ impl Group {
 
 /// How far an attempt goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub(super) enum Reach {
     /// Sub-blocks with a new span move there by device copy.
     Move,
     /// They may be evicted, too, and copied in again; so may scattered spans that reach beyond the need.
@@ -73,12 +73,12 @@ impl SpanPlacement {
         Err(self.refusal(&groups))
     }
 
-    fn known(&mut self, groups: &[Group], plan: Plan) -> Plan {
+    pub(super) fn known(&mut self, groups: &[Group], plan: Plan) -> Plan {
         self.lengths.extend(groups.iter().map(|group| (group.range, group.range_subs)));
         plan
     }
 
-    fn groups(&self, wants: &[Want]) -> Vec<Group> {
+    pub(super) fn groups(&self, wants: &[Want]) -> Vec<Group> {
         let mut by_range: BTreeMap<RangeId, Group> = BTreeMap::new();
         for Want { range, range_subs, subs, scattered } in wants {
             assert!(
@@ -168,7 +168,7 @@ impl SpanPlacement {
     }
 
     /// Refuses needs whose sub-blocks cannot be brought together: some are pinned, or in use by queued operations.
-    fn check_apart(&self, groups: &[Group]) -> Result<(), AdmitError> {
+    pub(super) fn check_apart(&self, groups: &[Group]) -> Result<(), AdmitError> {
         let mut ops = Vec::new();
         for group in groups {
             for need in &group.needs {
@@ -195,7 +195,13 @@ impl SpanPlacement {
         if ops.is_empty() { Ok(()) } else { Err(must_wait(ops)) }
     }
 
-    fn attempt(&mut self, op: OpId, groups: &[Group], wants: &[Want], reach: Reach) -> Option<Plan> {
+    pub(super) fn attempt(
+        &mut self,
+        op: OpId,
+        groups: &[Group],
+        wants: &[Want],
+        reach: Reach,
+    ) -> Option<Plan> {
         let next_span = self.next_span;
         self.ops.insert(op, Record::default());
         let mut plan = Plan::default();

@@ -5,9 +5,9 @@ use crate::policy::{Next, Victim};
 use core::ops::Range;
 
 impl SpanPlacement {
-    /// What all of `span` costs.
+    /// What all of `span` costs, as the policy and advice have it.
     pub(super) fn price(&self, span: &Span) -> u64 {
-        self.prices(span).map(|(_, price)| price).sum()
+        self.hints.price(span, self.prices(span).map(|(_, price)| price).sum(), self.now)
     }
 
     /// The runs of `span`, ascending, and what each costs.

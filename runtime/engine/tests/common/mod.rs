@@ -13,7 +13,7 @@ use vkhmm_core::policy::{Adaptive, Plain};
 use vkhmm_core::units::{ByteRange, Geometry, PageIndex};
 use vkhmm_engine::{
     AccessKind, Argument, BindTo, Config, Engine, EngineError, LaunchSpec, Op, PlacementKind, Ports,
-    RangeCell,
+    Prefetch, RangeCell,
 };
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
@@ -350,6 +350,12 @@ impl<H: HostMemory> World<H> {
 
     pub fn wait(&self, op: &Operation<H>) {
         assert!(self.engine.wait(op, Some(Duration::from_secs(20))).expect("no loss"), "not over in 20 s");
+    }
+
+    /// Waits until a hint is over, which left nothing out.
+    pub fn arrived(&self, hint: &Prefetch<TestPorts<H>>) {
+        assert_eq!(hint.skipped(), []);
+        hint.ops().iter().for_each(|op| self.wait(op));
     }
 
     /// Waits until nothing is open; then nothing may be left over.

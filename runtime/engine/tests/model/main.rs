@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod hints;
 mod player;
 
 use common::*;
@@ -133,7 +134,10 @@ fn one_thread_sees_plain_memory() {
     let met = every(8, |setup, seed| alone(setup, seed, 120));
     let named: Vec<_> = met.operations.keys().copied().collect();
     let all = [
+        "advise",
+        "batch",
         "bring home",
+        "discard",
         "disturb",
         "flush",
         "free and allocate",
@@ -141,6 +145,7 @@ fn one_thread_sees_plain_memory() {
         "launch",
         "limit",
         "load",
+        "pin",
         "prefetch to device",
         "prefetch to host",
         "refused launch",

@@ -82,7 +82,7 @@ pub(crate) struct Player<'a> {
 
 impl Player<'_> {
     /// An interval of an area: any bounds, often cut at pages, sometimes empty.
-    fn interval(&mut self, area: usize) -> core::ops::Range<u64> {
+    pub(crate) fn interval(&mut self, area: usize) -> core::ops::Range<u64> {
         let len = self.areas[area].len();
         let page = self.w.page();
         let a = self.random.below(len + 1);
@@ -95,11 +95,11 @@ impl Player<'_> {
         a..b
     }
 
-    fn pick(&mut self) -> usize {
+    pub(crate) fn pick(&mut self) -> usize {
         self.random.below(self.areas.len() as u64) as usize
     }
 
-    fn in_range(area: &Area, i: &core::ops::Range<u64>) -> core::ops::Range<u64> {
+    pub(crate) fn in_range(area: &Area, i: &core::ops::Range<u64>) -> core::ops::Range<u64> {
         area.start + i.start..area.start + i.end
     }
 
@@ -128,7 +128,7 @@ impl Player<'_> {
         spec.push = list.iter().map(|(_, _, kind)| *kind).collect();
         match self.w.engine.launch(spec) {
             Ok(op) => self.last = Some(op),
-            Err(EngineError::WorkingSetTooLarge { .. }) => {
+            Err(EngineError::WorkingSetTooLarge { .. } | EngineError::PinnedApart { .. }) => {
                 *self.met.operations.entry("refused launch").or_default() += 1;
                 return;
             }
@@ -160,7 +160,7 @@ impl Player<'_> {
         self.compare(area, i);
     }
 
-    fn compare(&self, area: usize, i: core::ops::Range<u64>) {
+    pub(crate) fn compare(&self, area: usize, i: core::ops::Range<u64>) {
         let area = &self.areas[area];
         if i.is_empty() {
             return;
@@ -285,7 +285,7 @@ impl Player<'_> {
         let (range, at) =
             (Arc::clone(&self.areas[area].range), Self::in_range(&self.areas[area], &interval).into());
         let frame = self.w.frame();
-        let roll = self.random.below(100);
+        let roll = self.random.below(116);
         let (offset, step) = (range.offset(), self.log.len());
         let name = match roll {
             0..30 => {
@@ -301,10 +301,7 @@ impl Player<'_> {
                 "store"
             }
             64..70 => {
-                match engine.prefetch_to_device(&range, at) {
-                    Ok(_) | Err(EngineError::WorkingSetTooLarge { .. }) => {}
-                    Err(error) => panic!("{error}"),
-                }
+                engine.prefetch_to_device(&range, at).unwrap();
                 "prefetch to device"
             }
             70..76 => {
@@ -351,6 +348,22 @@ impl Player<'_> {
                 engine.residency(&range, at).unwrap();
                 engine.check(&range, at).unwrap();
                 "residency"
+            }
+            100..104 => {
+                self.advise();
+                "advise"
+            }
+            104..108 => {
+                self.batch();
+                "batch"
+            }
+            108..112 => {
+                self.discard();
+                "discard"
+            }
+            112.. => {
+                self.pin();
+                "pin"
             }
             _ if self.alone && self.random.below(4) == 0 => {
                 for map in engine.pagemaps().into_iter().filter(vkhmm_core::pagemap::Pagemap::is_live) {

@@ -36,6 +36,7 @@ impl Actor {
             EngineError::Lost { .. } => ("lost", stage.is_lost()),
             EngineError::Guarded { .. } => ("guarded", guarded),
             EngineError::Acquired { .. } => ("acquired", acquired),
+            EngineError::PinnedApart { .. } => ("pinned apart", acquired),
             EngineError::NoPagemap => ("no pagemap", stage.teardowns.load(Ordering::Acquire) > 0),
             EngineError::Pagemap(_) => ("pagemap", stage.teardowns.load(Ordering::Acquire) > 0),
             EngineError::WorkingSetTooLarge { .. } => {

@@ -57,7 +57,7 @@ fn main() -> Result<ExitCode> {
         STRIDE >> 10
     ));
     let runs = report.options().runs();
-    let [idle50, idle99, busy50, busy99, missed] = rounds(runs, WARM_UP, |_| bench.round())?;
+    let [idle50, idle99, busy50, busy99] = rounds(runs, WARM_UP, |_| bench.round())?;
     let mut table = Table::new("fault_tail", "CPU faults on device-resident data, 4 KiB touched", Class::L);
     let bound = table.column(Column::baseline(Baseline::LowerBound, "us").named("the link alone"));
     let median = table.column(Column::ours("p50", "us"));
@@ -72,8 +72,6 @@ fn main() -> Result<ExitCode> {
     report.table(table);
     let ratio = ratios(&busy99, &idle99).median();
     report.gate(Gate::new("p99 under a kernel / p99 idle", Class::L, Goal::AtMost(2.0), ratio));
-    let missed = missed.iter().sum();
-    report.gate(Gate::new("touches that outlasted the kernel", Class::L, Goal::AtMost(0.0), missed));
     Ok(report.finish()?)
 }
 
@@ -103,34 +101,41 @@ impl<'a> Bench<'a> {
         Ok(self.rig.launch(kernel, &[], &[(array, 0..array.bytes(), AccessKind::Write)])?)
     }
 
-    /// p50 and p99 of touches in seconds, idle and under a kernel; and how many of the latter ended after it.
-    fn round(&self) -> Result<[f64; 5]> {
+    /// p50 and p99 of touches in seconds, idle and under a kernel.
+    fn round(&self) -> Result<[f64; 4]> {
         self.rig.wait(&self.launch(&self.short, &self.data)?)?;
         let ([idle50, idle99], _) = self.touches(0, None)?;
-        let running = self.launch(&self.long, &self.other)?;
-        // Submitted, and begun.
-        self.rig.engine().wait(&running, Some(KERNEL / 50))?;
-        let ([busy50, busy99], missed) = self.touches(TOUCHES, Some(&running))?;
-        self.rig.wait(&running)?;
-        Ok([idle50, idle99, busy50, busy99, missed])
+        let ([busy50, busy99], running) = self.touches(TOUCHES, Some(self.begin()?))?;
+        running.map_or(Ok(()), |running| self.rig.wait(&running))?;
+        Ok([idle50, idle99, busy50, busy99])
     }
 
-    fn touches(&self, first: u64, under: Option<&Operation>) -> Result<([f64; 2], f64)> {
-        let (mut times, mut missed) = (Vec::new(), 0.0);
+    /// The long kernel, once it runs.
+    fn begin(&self) -> Result<Operation> {
+        let running = self.launch(&self.long, &self.other)?;
+        self.rig.engine().wait(&running, Some(KERNEL / 50))?;
+        Ok(running)
+    }
+
+    /// p50 and p99 of touches from `first` on, each begun under the kernel that runs, or under the next one once it is over.
+    fn touches(&self, first: u64, mut under: Option<Operation>) -> Result<([f64; 2], Option<Operation>)> {
+        let mut times = Vec::new();
         for n in 0..TOUCHES {
             // Never the neighbour of the one before: nobody is to guess it.
             let at = (first + n * 37 % TOUCHES) * STRIDE;
             if self.rig.engine().page_flags(&self.data, at).location() != Location::Device {
                 continue;
             }
+            if under.as_ref().is_some_and(|running| running.status() == OpStatus::Done) {
+                under = Some(self.begin()?);
+            }
             let start = Instant::now();
             let word = self.rig.load(&self.data, at);
             times.push(start.elapsed().as_secs_f64());
             ensure!(word == 1_u32.wrapping_add(at as u32), "word {word:#x} at {at:#x}");
-            missed += f64::from(u8::from(under.is_some_and(|op| op.status() == OpStatus::Done)));
         }
         ensure!(times.len() as u64 > TOUCHES / 2, "{} of {TOUCHES} pages were away", times.len());
         let sample = Sample::of(&times);
-        Ok(([sample.quantile(0.5), sample.quantile(0.99)], missed))
+        Ok(([sample.quantile(0.5), sample.quantile(0.99)], under))
     }
 }

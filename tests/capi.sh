@@ -11,6 +11,7 @@ build_outside() {
     cd "$work/outside" || return 1
     cc -std=c11 "${warn[@]}" -O1 -g c/*.c -o c11 "${flags[@]}" -lvulkan -lpthread || return 1
     cc -std=c11 "${warn[@]}" -O1 -g -fsanitize=address c/*.c -o c11-asan "${flags[@]}" -lvulkan -lpthread || return 1
+    cc -std=c11 "${warn[@]}" -O1 c/dlopen/dlopen.c -o dlopen "-I$from/include" -ldl -lpthread || return 1
     cc -std=c11 "${warn[@]}" examples/saxpy.c -o saxpy "${flags[@]}" || return 1
     cc -std=c11 "${warn[@]}" -O1 examples/engine.c -o engine "${flags[@]}" -lvulkan -lpthread || return 1
     cmake -G 'Unix Makefiles' -S cpp -B cmake -D "CMAKE_PREFIX_PATH=$from" && cmake --build cmake
@@ -63,6 +64,13 @@ c_abi() {
     for program in vkhmm_17 vkhmm_20 static_17 static_20; do
         family "C ABI: C++, CMake, $program" "$work/outside/cmake/test_$program" "$spv"
     done
+    local engine deny=${CARGO_TARGET_DIR:-target}/debug/examples/deny_userfaultfd
+    local dlopened=("$work/outside/dlopen" "$work/moved/lib/libvkhmm.so.0" "$spv")
+    for engine in uffd-sigbus segv-mprotect; do
+        family "C ABI: dlopen, $engine" env "VKHMM_FAULT_ENGINE=$engine" "${dlopened[@]}" "$engine"
+    done
+    step "a wrapper that denies userfaultfd" cargo build "${locked[@]}" -p vkhmm-linux --example deny_userfaultfd
+    family "C ABI: dlopen, userfaultfd denied" "$deny" "${dlopened[@]}" segv-mprotect
     step "C ABI: examples/c/saxpy" installed "$work/outside/saxpy" "$spv/saxpy.spv"
     step "C ABI: examples/c/engine, in place" installed engine_says 0 'moved 0.0 MiB to the device, 0.0 MiB home' --in-place
     step "C ABI: examples/c/engine without sparse buffers says why" installed engine_says 3 'cannot keep its device address'

@@ -5,7 +5,7 @@ mod common;
 
 use common::{
     ALL, PAGE, SUB, Scratch, Setup, WORDS, checked, clean, declared, kernel, moves, moving, open, setups,
-    since, spv, system_calls_fault, up, watchdog,
+    since, spv, system_calls_fault, timed_kernel, up, watchdog,
 };
 use std::time::{Duration, Instant};
 use vkhmm::{
@@ -75,7 +75,7 @@ impl Script {
 
     /// Fill on the host, change on the device, read a little, then all.
     fn write_and_read_back(&mut self) {
-        let add_one = kernel(&self.rt, spv::ADD_ONE);
+        let add_one = timed_kernel(&self.rt, spv::ADD_ONE);
         self.x.iter_mut().enumerate().for_each(|(i, v)| *v = i as u32);
         let before = self.rt.stats();
         let launch = self.rt.launch(&add_one, Grid::linear(N), (self.x.write(),)).expect("launch");
@@ -459,7 +459,7 @@ fn the_limit_changes_at_run_time() {
 fn launches_wait_time_out_and_are_batched() {
     let _dog = watchdog("batches", 60);
     let rt = open(moving());
-    let spin = kernel(&rt, spv::SPIN);
+    let spin = timed_kernel(&rt, spv::SPIN);
     let add_one = kernel(&rt, spv::ADD_ONE);
     let mut x = rt.alloc::<u32>(4096).expect("alloc");
     let busy = rt.launch(&spin, Grid::linear(4096), (x.write(), 20_000u32, 4096u32)).expect("launch");
@@ -470,7 +470,9 @@ fn launches_wait_time_out_and_are_batched() {
     busy.wait().expect("wait");
     assert!(busy.elapsed().expect("a clock") > Duration::from_millis(5));
     let mut y = rt.alloc::<u32>(4096).expect("alloc");
-    rt.launch(&add_one, Grid::linear(4096), (y.write(),)).expect("launch").wait().expect("wait");
+    let plain = rt.launch(&add_one, Grid::linear(4096), (y.write(),)).expect("launch");
+    plain.wait().expect("wait");
+    assert!(plain.elapsed().is_none(), "nobody asked for its time");
     let before = rt.stats();
     for _ in 0..100 {
         rt.launch(&add_one, Grid::linear(4096), (y.write(),)).expect("launch");

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{SUB, WORDS, checked, clean, declared, kernel, moving, open, setting, skipped, spv, watchdog};
+use common::{
+    SUB, WORDS, checked, clean, declared, kernel, moving, open, setting, skipped, spv, timed_kernel, watchdog,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vkhmm::{AccessKind, Builder, Error, Grid, Managed, MemoryError, MemoryKind};
@@ -19,7 +21,7 @@ fn a_scan_ends_while_256_threads_wait_for_a_long_kernel() {
     if declared(&rt) {
         return skipped(RAW);
     }
-    let (spin, add) = (kernel(&rt, spv::SPIN), kernel(&rt, spv::ADD_ONE));
+    let (spin, add) = (timed_kernel(&rt, spv::SPIN), kernel(&rt, spv::ADD_ONE));
     let words = THREADS * 4 * WORDS;
     let mut busy = rt.alloc::<u32>(words).expect("alloc");
     let mut other = rt.alloc::<u32>(4 * words).expect("alloc");

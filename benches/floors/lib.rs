@@ -17,8 +17,6 @@ use std::time::Instant;
 pub const PAGE: usize = 4096;
 /// Bytes behind a region. A touch there is a handler's last message.
 const LAST: usize = PAGE;
-/// Faults of one measurement with several threads.
-const FAULTS_MAX: usize = 4096;
 
 /// How long a handler looks for the next message before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +80,8 @@ struct Gate {
     granule: AtomicUsize,
     /// The userfaultfd, or -1 where `mprotect` is the gate.
     uffd: AtomicI32,
-    /// When the last answer began, had its bytes, and had opened R; only where [`Floor::parts`] asks for it.
-    stamps: [AtomicU64; 3],
+    /// When the last answer began, and when it had its bytes; only where [`Floor::parts`] asks for it.
+    stamps: [AtomicU64; 2],
     stamping: AtomicBool,
 }
 
@@ -104,7 +102,6 @@ impl Gate {
         };
         self.stamp(1);
         self.publish(offset, granule);
-        self.stamp(2);
     }
 
     fn stamp(&self, which: usize) {
@@ -182,7 +179,7 @@ impl Floor {
         let bytes = bytes.next_multiple_of(2 << 20);
         // SAFETY: a name that ends with zero; the descriptor is checked and closed below.
         let fd = check(unsafe { libc::memfd_create(c"floor".as_ptr(), libc::MFD_CLOEXEC) })?;
-        // SAFETY: our own descriptor.
+        // SAFETY: our own descriptor, just made; no pointers.
         check(unsafe { libc::ftruncate(fd, (bytes + LAST) as libc::off_t) })?;
         let gate = Gate {
             r: map(bytes + LAST, fd)?,
@@ -191,7 +188,7 @@ impl Floor {
             bytes,
             granule: AtomicUsize::new(PAGE),
             uffd: AtomicI32::new(-1),
-            stamps: [const { AtomicU64::new(0) }; 3],
+            stamps: [const { AtomicU64::new(0) }; 2],
             stamping: AtomicBool::new(false),
         };
         // SAFETY: our own descriptor, closed once; the mappings keep the file.
@@ -286,13 +283,26 @@ impl Floor {
         };
     }
 
-    /// Seconds of each of `count` faults of one page, one after the other, each with a copy of that page.
-    pub fn latencies(&mut self, count: usize) -> Vec<f64> {
-        let count = count.min(self.pages());
-        self.revoke(0, count * PAGE);
+    /// The device writes these pages, in a thread of its own, so that their bytes are as warm as a device leaves them.
+    pub fn device_writes(&mut self, pages: &[usize]) {
+        let device = self.gate.device;
+        assert!(pages.iter().all(|page| *page < self.pages()));
+        let write = move |page: &usize| {
+            // SAFETY: inside the device's mapping, which nobody else uses meanwhile.
+            unsafe {
+                ptr::write_bytes((device + page * PAGE) as *mut u8, *page as u8, PAGE);
+                ptr::write((device + page * PAGE) as *mut u64, word(*page));
+            }
+        };
+        std::thread::scope(|scope| drop(scope.spawn(move || pages.iter().for_each(write)).join()));
+    }
+
+    /// Seconds of each fault of one page, in this order, one after the other, each with a copy of that page.
+    pub fn latencies(&mut self, pages: &[usize]) -> Vec<f64> {
+        pages.iter().for_each(|page| self.revoke(page * PAGE, PAGE));
         let _signals = self.begin(PAGE);
         let mut wrong = 0;
-        let times = (0..count).map(|page| {
+        let times = pages.iter().map(|&page| {
             let start = Instant::now();
             let have = self.read(page);
             let time = start.elapsed().as_secs_f64();
@@ -300,28 +310,24 @@ impl Floor {
             time
         });
         let times = times.collect();
-        assert_eq!(wrong, 0, "{wrong} of {count} pages had wrong bytes");
+        assert_eq!(wrong, 0, "{wrong} of {} pages had wrong bytes", pages.len());
         times
     }
 
-    /// Where the time of each of `count` faults of one page goes, in nanoseconds: until the answer begins, copy, map, until the
-    /// toucher goes on.
-    pub fn parts(&mut self, count: usize) -> Vec<[f64; 4]> {
-        let count = count.min(self.pages());
-        self.revoke(0, count * PAGE);
+    /// Where the time of each such fault goes, in nanoseconds: until the answer begins, copy, until the toucher goes on. Opening R
+    /// wakes, so what follows the copy is one.
+    pub fn parts(&mut self, pages: &[usize]) -> Vec<[f64; 3]> {
+        pages.iter().for_each(|page| self.revoke(page * PAGE, PAGE));
         let _signals = self.begin(PAGE);
         self.gate.stamping.store(true, Ordering::Relaxed);
-        let each = |page: usize| {
+        let each = |&page: &usize| {
             let start = clock_ns();
             assert_eq!(self.read(page), word(page), "wrong bytes");
             let end = clock_ns();
-            // The last stamp may come after the toucher was woken, and then belongs to nobody: the wake is what is left.
-            let [begun, copied, mapped] =
-                [0, 1, 2].map(|which| self.gate.stamps[which].load(Ordering::Acquire));
-            let mapped = if mapped > copied { mapped.min(end) } else { end };
-            [begun - start, copied - begun, mapped - copied, end - mapped].map(|ns| ns as f64)
+            let [begun, copied] = [0, 1].map(|which| self.gate.stamps[which].load(Ordering::Acquire));
+            [begun - start, copied - begun, end - copied].map(|ns| ns as f64)
         };
-        let parts = (0..count).map(each).collect();
+        let parts = pages.iter().map(each).collect();
         self.gate.stamping.store(false, Ordering::Relaxed);
         parts
     }
@@ -349,23 +355,22 @@ impl Floor {
         }
     }
 
-    /// Faults per millisecond when so many threads touch granules of their own.
-    pub fn faults_per_ms(&mut self, threads: usize, granule: usize) -> f64 {
-        self.revoke(0, self.gate.bytes);
+    /// Faults per millisecond when so many threads share out these pages, each in a granule of its own.
+    pub fn faults_per_ms(&mut self, threads: usize, granule: usize, pages: &[usize]) -> f64 {
+        let offset = |page: &usize| (page * PAGE) & !(granule - 1);
+        pages.iter().for_each(|page| self.revoke(offset(page), granule));
         let _signals = self.begin(granule);
-        let each = (self.gate.bytes / granule).min(FAULTS_MAX) / threads;
+        let each = pages.len().div_ceil(threads);
         let barrier = Barrier::new(threads + 1);
         let this = &*self;
         let seconds = std::thread::scope(|scope| {
             for thread in 0..threads {
-                let barrier = &barrier;
+                let (barrier, pages) = (&barrier, pages.chunks(each).nth(thread).unwrap_or_default());
                 scope.spawn(move || {
                     barrier.wait();
-                    for fault in thread * each..(thread + 1) * each {
-                        let page = fault * (granule / PAGE);
-                        assert_eq!(this.read(page), word(page), "wrong bytes");
-                    }
+                    let right = pages.iter().filter(|page| this.read(**page) == word(**page)).count();
                     barrier.wait();
+                    assert_eq!(right, pages.len(), "a thread read wrong bytes");
                 });
             }
             barrier.wait();
@@ -373,7 +378,7 @@ impl Floor {
             barrier.wait();
             start.elapsed().as_secs_f64()
         });
-        (each * threads) as f64 / (seconds * 1e3)
+        pages.len() as f64 / (seconds * 1e3)
     }
 
     /// Sets the granule and, where signals are the mechanism, takes them over until the guard is dropped.
@@ -532,7 +537,7 @@ pub fn memfd_touches(count: usize) -> io::Result<Vec<f64>> {
     let bytes = count * PAGE;
     // SAFETY: a name that ends with zero; the descriptor is checked and closed below.
     let fd = check(unsafe { libc::memfd_create(c"floor".as_ptr(), libc::MFD_CLOEXEC) })?;
-    // SAFETY: our own descriptor.
+    // SAFETY: our own descriptor, just made; no pointers.
     check(unsafe { libc::ftruncate(fd, bytes as libc::off_t) })?;
     let (first, second) = (map(bytes, fd)?, map(bytes, fd)?);
     // SAFETY: our own descriptor, closed once.

@@ -3,7 +3,7 @@
 //!
 //! Every ratio is of values measured in the same round. A ratio outside the earlier range by more than 30 % is explained.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Parser;
 use std::process::ExitCode;
 use vkhmm_bench::{
@@ -263,6 +263,7 @@ impl Bench {
         let p99 = table.column(Column::ours("p99", "us"));
         let mut compared = Compared::new(&mut table, "p50 / anonymous p50", EARLIER_LATENCY);
         let (runs, faults) = (self.runs, self.faults);
+        let pages: Vec<usize> = (0..faults.min(self.bytes / PAGE)).collect();
         let quantiles = |times: Vec<f64>| {
             let sample = Sample::of(&times);
             [sample.median() * 1e6, sample.quantile(0.99) * 1e6]
@@ -292,7 +293,7 @@ impl Bench {
             let found = Self::pinned(mechanism, || {
                 rounds(runs, 1, |_| {
                     let [plain, _] = quantiles(anon_touches(faults)?);
-                    let [middle, high] = quantiles(floor.latencies(faults));
+                    let [middle, high] = quantiles(floor.latencies(&pages));
                     Ok::<_, anyhow::Error>([plain, middle, high])
                 })
             })?;
@@ -407,9 +408,14 @@ impl Bench {
                     continue;
                 }
                 let Some(mut floor) = self.open(&name, mechanism) else { continue };
-                ensure!(self.bytes / granule >= 8, "eight threads need a granule each");
+                let pages: Vec<usize> = (0..self.bytes / granule)
+                    .take(self.faults)
+                    .map(|fault| fault * (granule / PAGE))
+                    .collect();
                 let found = rounds(runs, 1, |_| {
-                    Ok::<_, anyhow::Error>([1, 2, 4, 8].map(|threads| floor.faults_per_ms(threads, granule)))
+                    Ok::<_, anyhow::Error>(
+                        [1, 2, 4, 8].map(|threads| floor.faults_per_ms(threads, granule, &pages)),
+                    )
                 })?;
                 for (count, rates) in [1, 2, 4, 8].iter().zip(&found) {
                     let name = format!("{name} x{count}");

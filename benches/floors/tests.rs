@@ -21,13 +21,15 @@ fn every_mechanism_brings_the_devices_bytes() {
             }
             floor => floor.expect("memory and a mechanism"),
         };
-        assert_eq!(floor.latencies(64).len(), 64);
-        assert!(floor.parts(64).iter().all(|parts| parts[0] > 0.0));
+        let pages: Vec<usize> = (0..64).map(|page| page * 31).collect();
+        floor.device_writes(&pages);
+        assert_eq!(floor.latencies(&pages).len(), 64);
+        assert!(floor.parts(&pages).iter().all(|parts| parts[0] > 0.0));
         for granule in [PAGE, 64 << 10, 2 << 20] {
             for order in [Order::Forward, Order::Backward, Order::Every(17)] {
                 assert!(floor.scan(granule, order, 2048) > 0.0);
             }
-            assert!(floor.faults_per_ms(2, granule) > 0.0);
+            assert!(floor.faults_per_ms(3, granule, &[0, 512, 1024, 1536]) > 0.0);
         }
         floor.populate();
         floor.revoke(0, 2 << 20);

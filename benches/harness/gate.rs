@@ -44,7 +44,7 @@ impl Gate {
         let (sign, limit) = self.parts();
         let verdict = if self.is_met() { "met" } else { "MISSED" };
         format!(
-            "{verdict:>6}  {} [{}]: {:.3} (goal {sign} {limit})",
+            "{verdict:>6}  {} [{}]: {:.3} (goal {sign} {limit:.2})",
             self.name,
             self.class.letter(),
             self.measured

@@ -1,182 +1,274 @@
-//! Bandwidth of migration: managed memory to the device and home again, against a plain `vkCmdCopyBuffer` of the same bytes in
-//! the same run. `./x bench [--quick] [--json]`.
+//! Bandwidth of migration: managed memory to the device and home again, against what programs do without it. The same bytes go
+//! from the program's memory to the device's and back: by `vkCmdCopyBuffer` alone (the lower bound: its bytes lie in staging
+//! already), naively, well, and managed. `./x bench [--quick] [--json] [--plot FILE.svg]`.
 //!
-//! Each round measures the plain copy and the managed ways one after the other, so that whatever disturbs one disturbs the other.
-//! The first rounds are not counted: they make the import and touch every page once. Each round checks the counters (every byte
-//! moved, none twice) and the bytes that came home.
+//! Each round measures all ways one after the other, so that whatever disturbs one disturbs the others. Each round checks the
+//! counters (every byte moved, none twice) and the bytes that came home. Cold runs each have fresh memory on both sides.
 
 mod raw;
+mod ways;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use raw::{Raw, Way};
-use std::time::{Duration, Instant};
-use vkhmm::{Managed, PlacementKind, Runtime};
+use raw::{Piece, Raw, Way};
+use std::process::ExitCode;
+use vkhmm::{PlacementKind, Runtime};
+use vkhmm_bench::{
+    Baseline, Class, Column, ColumnId, Figure, Gate, Goal, Options, Report, Row, Sample, Table, cold, ratios,
+    rounds,
+};
+use ways::Shape;
 
 /// Measures migration between host and device against a plain copy of the same bytes.
 #[derive(Parser)]
-struct Options {
-    /// Up to 16 MiB instead of 256 MiB
-    #[arg(long)]
-    quick: bool,
-    /// One JSON object a line instead of the table
-    #[arg(long)]
-    json: bool,
-    /// What `cargo bench` says to every bench
-    #[arg(long, hide = true)]
-    bench: bool,
+struct Cli {
+    #[command(flatten)]
+    common: Options,
 }
 
-const SMALLEST: u64 = 64 << 10;
-const LARGEST: u64 = 256 << 20;
-const LARGEST_QUICK: u64 = 16 << 20;
-/// Rounds that count, an odd number: the median is one of them.
-const ROUNDS: usize = 11;
-const WARM_UP: usize = 2;
-const WORDS_PER_PAGE: usize = 1024;
+const SMALLEST: usize = 4 << 10;
+const LARGEST: usize = 1 << 30;
+const LARGEST_QUICK: usize = 16 << 20;
+/// Cold runs make everything anew; larger ones than this take too long to be made nine times.
+const LARGEST_COLD: usize = 64 << 20;
+/// Arrays of a batch.
+const BATCH: usize = 16;
 
-/// One way to move bytes, with the plain copy's way to compare with.
-struct Column {
-    name: &'static str,
-    plain: Way,
-    run: fn(&Runtime, &mut Managed<u32>, u32) -> Result<Duration>,
-}
-
-const COLUMNS: [Column; 3] = [
-    Column { name: "prefetch to device", plain: Way::In, run: prefetch_in },
-    Column { name: "prefetch to host", plain: Way::Out, run: prefetch_out },
-    Column { name: "touch on the host", plain: Way::Out, run: touch },
-];
-
-/// Medians of one size, in the order of [`COLUMNS`]: the plain copy's and the managed one's.
-struct Row {
-    bytes: u64,
-    medians: [(Duration, Duration); COLUMNS.len()],
-}
-
-fn main() -> Result<()> {
-    let options = Options::parse();
-    let largest = if options.quick { LARGEST_QUICK } else { LARGEST };
-    let rt = Runtime::builder().device_memory_limit(largest).in_place_bytes(0).strict_io(false).build()?;
-    let report = &rt.doctor().device;
-    let chosen = &report.candidates[report.chosen];
-    let class = if chosen.kind == "software" { 'L' } else { 'D' };
-    if !options.json {
-        header(class, &chosen.name);
+fn main() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    let largest = if cli.common.quick { LARGEST_QUICK } else { LARGEST };
+    let rt = Runtime::builder()
+        .device_memory_limit(2 * largest as u64)
+        .in_place_bytes(0)
+        .strict_io(false)
+        .build()?;
+    let found = &rt.doctor().device;
+    let chosen = &found.candidates[found.chosen];
+    let mut bench = Bench {
+        class: Class::of_device(&chosen.kind),
+        device: chosen.name.clone(),
+        report: Report::new("migrate_bw", cli.common),
+        rt: rt.clone(),
+    };
+    bench.report.note(format!("Device: {}", bench.device));
+    for way in [Way::In, Way::Out] {
+        bench.sizes(way, largest)?;
     }
-    let sizes = std::iter::successors(Some(SMALLEST), |bytes| Some(bytes * 4)).take_while(|b| *b <= largest);
-    for bytes in sizes {
-        let row = measure(&rt, &Raw::open(&chosen.name, bytes)?, bytes)?;
-        if options.json { json(class, &chosen.name, &row) } else { table(&row) }
-    }
-    Ok(())
+    bench.shapes(if largest == LARGEST { 64 << 20 } else { largest })?;
+    Ok(bench.report.finish()?)
 }
 
-fn measure(rt: &Runtime, raw: &Raw, bytes: u64) -> Result<Row> {
-    let mut memory = rt.alloc::<u32>(usize::try_from(bytes)? / 4)?;
-    let mut times: [(Vec<Duration>, Vec<Duration>); COLUMNS.len()] = Default::default();
-    for round in 0..WARM_UP + ROUNDS {
-        for (column, (plain, managed)) in COLUMNS.iter().zip(&mut times) {
-            let plain_time = raw.copy(column.plain)?;
-            let before = rt.stats();
-            let time = (column.run)(rt, &mut memory, round as u32 + 1)?;
-            let moved = rt.stats().since(&before);
-            let counted = if column.plain == Way::In { moved.in_bytes() } else { moved.out_bytes() };
-            ensure!(
-                memory.placement().kind != PlacementKind::InPlace,
-                "nothing migrates on this device, kernels work on host memory; VKHMM_IMPORT_LIMIT=0 makes them move it"
-            );
-            ensure!(counted == bytes, "{} of {bytes} bytes moved {counted}", column.name);
-            if round >= WARM_UP {
-                plain.push(plain_time);
-                managed.push(time);
-            }
+struct Bench {
+    rt: Runtime,
+    report: Report,
+    class: Class,
+    device: String,
+}
+
+/// The columns that every table has.
+struct Columns {
+    naive: ColumnId,
+    good: ColumnId,
+    copy: ColumnId,
+    ours: ColumnId,
+    of_good: ColumnId,
+    of_copy: ColumnId,
+}
+
+impl Columns {
+    fn new(table: &mut Table) -> Self {
+        Self {
+            naive: table.column(Column::baseline(Baseline::NaiveExplicit, "ms")),
+            good: table.column(Column::baseline(Baseline::GoodExplicit, "ms")),
+            copy: table.column(Column::baseline(Baseline::LowerBound, "ms").named("vkCmdCopyBuffer alone")),
+            ours: table.column(Column::ours("prefetch", "ms")),
+            of_good: table.column(Column::ours("prefetch / good explicit", "")),
+            of_copy: table.column(Column::ours("prefetch / copy alone", "")),
         }
     }
-    Ok(Row { bytes, medians: times.map(|(plain, managed)| (median(plain), median(managed))) })
-}
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// Bytes that only the host has go to the device.
-fn prefetch_in(_: &Runtime, memory: &mut Managed<u32>, _: u32) -> Result<Duration> {
-    drop(memory.host_mut()?);
-    let start = Instant::now();
-    memory.prefetch_to_device()?.wait()?;
-    Ok(start.elapsed())
-}
-
-/// Bytes that only the device has come home, in one go.
-fn prefetch_out(rt: &Runtime, memory: &mut Managed<u32>, word: u32) -> Result<Duration> {
-    rt.fill(memory.overwrite(), word)?.wait()?;
-    let start = Instant::now();
-    memory.prefetch_to_host()?.wait()?;
-    let time = start.elapsed();
-    ensure!(memory.iter().all(|have| *have == word), "wrong bytes came home");
-    Ok(time)
-}
-
-/// Bytes that only the device has come home as the CPU reads a word of each page in order.
-fn touch(rt: &Runtime, memory: &mut Managed<u32>, word: u32) -> Result<Duration> {
-    rt.fill(memory.overwrite(), !word)?.wait()?;
-    let start = Instant::now();
-    let right = memory.iter().step_by(WORDS_PER_PAGE).all(|have| *have == !word);
-    let time = start.elapsed();
-    ensure!(right && memory.iter().all(|have| *have == !word), "wrong bytes came home");
-    Ok(time)
-}
-
-fn header(class: char, device: &str) {
-    println!(
-        "Migration against a plain vkCmdCopyBuffer of the same bytes, medians of {ROUNDS} rounds. Class {class}:"
-    );
-    match class {
-        'L' => println!(
-            "measured on a software device, where device memory is host memory. Only the ratios mean anything."
-        ),
-        _ => println!("measured on a real device."),
+    /// A row of what [`Bench::warm`] found.
+    fn row(&self, row: Row, found: &[Vec<f64>; 5]) -> Row {
+        let figure = |at: usize| Figure::of(&Sample::of(&found[at])).scaled(1e3);
+        row.with(self.naive, figure(0))
+            .with(self.good, figure(1))
+            .with(self.copy, figure(2))
+            .with(self.ours, figure(3))
+            .with(self.of_good, Figure::of(&ratios(&found[3], &found[1])))
+            .with(self.of_copy, Figure::of(&ratios(&found[3], &found[2])))
     }
-    println!(
-        "Device: {device}. GiB/s of the plain copy, GiB/s of vkhmm, and how many times the plain copy's time that is.\n"
-    );
-    let names = COLUMNS.map(|column| format!("{:^29}", column.name));
-    println!("{:>9}   {}", "", names.join("   "));
-    let heads = COLUMNS.map(|_| format!("{:>9} {:>9} {:>9}", "plain", "vkhmm", "times"));
-    println!("{:>9}   {}", "size", heads.join("   "));
 }
 
-/// Managed time over plain time.
-fn ratio((plain, managed): (Duration, Duration)) -> f64 {
-    managed.as_secs_f64() / plain.as_secs_f64().max(1e-9)
+impl Bench {
+    fn sizes(&mut self, way: Way, largest: usize) -> Result<()> {
+        let (name, title) = match way {
+            Way::In => ("to_device", "Bytes of the program to the device"),
+            Way::Out => ("to_host", "Bytes of the device to the program"),
+        };
+        let mut table = Table::new(name, title, self.class);
+        let columns = Columns::new(&mut table);
+        let touch = (way == Way::Out).then(|| {
+            (
+                table.column(Column::ours("touch in order", "ms")),
+                table.column(Column::ours("touch / good explicit", "")),
+            )
+        });
+        let cold_good = table.column(Column::baseline(Baseline::GoodExplicit, "ms").cold());
+        let cold_ours = table.column(Column::ours("prefetch", "ms").cold());
+        let sizes =
+            std::iter::successors(Some(SMALLEST), |bytes| Some(bytes * 4)).take_while(|b| *b <= largest);
+        let progress = self.report.progress(sizes.clone().count() as u64, title);
+        let mut gate = None;
+        for bytes in sizes {
+            let label = size(bytes);
+            progress.inc(1);
+            if !self.report.options().wants(&format!("{name} {label}")) {
+                continue;
+            }
+            let shape = Shape::contiguous(bytes);
+            let found = self.warm(way, &shape)?;
+            let mut row = columns.row(Row::at(&label, bytes as f64), &found);
+            if let Some((time, ratio)) = touch {
+                row = row.with(time, Figure::of(&Sample::of(&found[4])).scaled(1e3));
+                row = row.with(ratio, Figure::of(&ratios(&found[4], &found[1])));
+            }
+            if bytes <= LARGEST_COLD {
+                let [plain, ours] = self.cold(way, &shape)?;
+                row = row
+                    .with(cold_good, Figure::of(&plain).scaled(1e3))
+                    .with(cold_ours, Figure::of(&ours).scaled(1e3));
+            } else {
+                let reason =
+                    format!("more than {} made anew for each run takes too long", size(LARGEST_COLD));
+                row = row.without(cold_good, &reason).without(cold_ours, &reason);
+            }
+            table.row(row);
+            gate = Some((label, ratios(&found[3], &found[1]).median()));
+        }
+        progress.finish_and_clear();
+        self.excuse(&mut table);
+        self.report.table(table);
+        if let Some((label, ratio)) = gate {
+            let name = format!("{name} {label}: prefetch / good explicit");
+            self.report.gate(Gate::new(name, self.class, Goal::AtMost(1.0 / 0.9), ratio));
+        }
+        Ok(())
+    }
+
+    fn shapes(&mut self, bytes: usize) -> Result<()> {
+        for way in [Way::In, Way::Out] {
+            let (name, what) =
+                if way == Way::In { ("shapes_to_device", "to") } else { ("shapes_to_host", "from") };
+            let mut table = Table::new(name, format!("Bytes {what} the device, by shape"), self.class);
+            let columns = Columns::new(&mut table);
+            let shapes = [
+                ("contiguous", Shape::contiguous(bytes)),
+                ("every other 64 KiB", Shape::strided(bytes, 64 << 10)),
+                ("every 16th 4 KiB", Shape::strided(bytes / 8, 4 << 10).apart(16)),
+                ("16 arrays", Shape::batched(bytes, BATCH)),
+            ];
+            for (label, shape) in shapes {
+                if self.report.options().wants(&format!("{name} {label}")) {
+                    let found = self.warm(way, &shape)?;
+                    let label = format!("{label}: {}", size(shape.bytes()));
+                    table.row(columns.row(Row::named(label), &found));
+                }
+            }
+            self.excuse(&mut table);
+            self.report.table(table);
+        }
+        Ok(())
+    }
+
+    fn excuse(&self, table: &mut Table) {
+        table.without(Baseline::ZeroCopy, "nothing is computed, bytes that do not move are not measured");
+        table.without(Baseline::InCore, "nothing is computed, bytes that are there already do not move");
+    }
+
+    /// Seconds of naive, good, copy alone, prefetch, touch; the last is prefetch again on the way in.
+    fn warm(&self, way: Way, shape: &Shape) -> Result<[Vec<f64>; 5]> {
+        let raw = Raw::open(&self.device, shape.span())?;
+        let pieces = shape.pieces();
+        let mut program = vec![0_u8; shape.span()];
+        let mut memory = shape.alloc(&self.rt)?;
+        rounds(self.report.options().runs(), 2, |round| {
+            let word = round as u32 + 1;
+            let naive = both_ways(&raw, way, &mut program, &pieces, word, Raw::naive)?;
+            let good = both_ways(&raw, way, &mut program, &pieces, word, Raw::good)?;
+            let copy = raw.copy(way, &pieces)?;
+            let mut ours = |way_home: ways::Home| -> Result<f64> {
+                let before = self.rt.stats();
+                let time = match way {
+                    Way::In => shape.prefetch_in(&mut memory)?,
+                    Way::Out => shape.bring_home(&self.rt, &mut memory, word, way_home)?,
+                };
+                let moved = self.rt.stats().since(&before);
+                let counted = if way == Way::In { moved.in_bytes() } else { moved.out_bytes() };
+                ensure!(
+                    memory.iter().all(|part| part.placement().kind != PlacementKind::InPlace),
+                    "nothing migrates on this device, kernels work on host memory; VKHMM_IMPORT_LIMIT=0 makes them move it"
+                );
+                ensure!(
+                    counted == shape.bytes() as u64,
+                    "{way:?}: of {} bytes {counted} moved",
+                    shape.bytes()
+                );
+                Ok(time)
+            };
+            let prefetch = ours(ways::Home::Prefetch)?;
+            let touch = if way == Way::Out { ours(ways::Home::Touch)? } else { prefetch };
+            Ok([naive, good, copy, prefetch, touch])
+        })
+    }
+
+    /// Good explicit and prefetch with everything new.
+    fn cold(&self, way: Way, shape: &Shape) -> Result<[Sample; 2]> {
+        let (runs, pieces) = (vkhmm_bench::RUNS_MIN, shape.pieces());
+        let plain = cold(
+            runs,
+            || Ok::<_, anyhow::Error>((Raw::open(&self.device, shape.span())?, vec![1_u8; shape.span()])),
+            |(raw, mut program)| raw.good(way, &mut program, &pieces),
+        )?;
+        let ours = cold(
+            runs,
+            || shape.alloc(&self.rt),
+            |mut memory| match way {
+                Way::In => shape.prefetch_in(&mut memory),
+                Way::Out => shape.bring_home(&self.rt, &mut memory, 7, ways::Home::Prefetch),
+            },
+        )?;
+        Ok([Sample::of(&plain), Sample::of(&ours)])
+    }
 }
 
-fn table(row: &Row) {
-    let speed = |time: Duration| row.bytes as f64 / time.as_secs_f64().max(1e-9) / f64::from(1 << 30);
-    let cells = row
-        .medians
-        .map(|times| format!("{:>9.2} {:>9.2} {:>9.2}", speed(times.0), speed(times.1), ratio(times)));
-    let size = if row.bytes < 1 << 20 {
-        format!("{} KiB", row.bytes >> 10)
-    } else {
-        format!("{} MiB", row.bytes >> 20)
-    };
-    println!("{size:>9}   {}", cells.join("   "));
+/// How [`Raw`] moves the program's bytes.
+type Explicit = fn(&Raw, Way, &mut [u8], &[Piece]) -> Result<f64>;
+
+/// Moves bytes in and out again by one explicit way, checks that they came back, and says how long the asked-for way took.
+fn both_ways(
+    raw: &Raw,
+    way: Way,
+    program: &mut [u8],
+    pieces: &[Piece],
+    word: u32,
+    by: Explicit,
+) -> Result<f64> {
+    let byte = word as u8 | 0x40;
+    pieces.iter().for_each(|piece| program[piece.at..piece.at + piece.bytes].fill(byte));
+    let in_time = by(raw, Way::In, program, pieces)?;
+    pieces.iter().for_each(|piece| program[piece.at..piece.at + piece.bytes].fill(0));
+    let out_time = by(raw, Way::Out, program, pieces)?;
+    let right =
+        pieces.iter().all(|piece| program[piece.at..piece.at + piece.bytes].iter().all(|have| *have == byte));
+    ensure!(right, "an explicit copy brought wrong bytes");
+    Ok(if way == Way::In { in_time } else { out_time })
 }
 
-fn json(class: char, device: &str, row: &Row) {
-    let device = device.replace(['"', '\\'], "_");
-    for (column, times) in COLUMNS.iter().zip(row.medians) {
-        println!(
-            "{{\"bench\":\"migrate_bw\",\"class\":\"{class}\",\"device\":\"{device}\",\"what\":\"{}\",\"bytes\":{},\"rounds\":{ROUNDS},\
-             \"plain_seconds\":{:.9},\"seconds\":{:.9},\"ratio\":{:.4}}}",
-            column.name,
-            row.bytes,
-            times.0.as_secs_f64(),
-            times.1.as_secs_f64(),
-            ratio(times)
-        );
+/// Bytes in words.
+fn size(bytes: usize) -> String {
+    match bytes {
+        0x4000_0000.. => format!("{} GiB", bytes >> 30),
+        0x10_0000.. => format!("{} MiB", bytes >> 20),
+        _ => format!("{} KiB", bytes >> 10),
     }
 }

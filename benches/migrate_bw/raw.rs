@@ -1,12 +1,14 @@
-//! The plain mechanism to compare with: a Vulkan device of its own, one buffer in host memory, one in device memory, and
-//! `vkCmdCopyBuffer` between them. No pages, no faults, nothing tracked.
+//! What programs do without managed memory: a Vulkan device of its own, device memory, and staging that stays mapped. Three ways:
+//! `vkCmdCopyBuffer` alone (bytes lie in staging already), naive (everything through one large staging buffer, step by step), and
+//! good (chunks through two halves of a staging buffer, the CPU's part of one beside the device's part of the other).
 
 use anyhow::{Context, Result};
 use ash::vk;
-use std::time::{Duration, Instant};
+use std::ptr;
+use std::time::Instant;
 
 /// Which way bytes go.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Host to device.
     In,
@@ -14,26 +16,38 @@ pub(crate) enum Way {
     Out,
 }
 
-/// A device with two buffers of one size. Used by one thread.
+/// Bytes of the program that belong at a place on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    /// Where in the program's memory, and where on the device.
+    pub(crate) at: usize,
+    /// How many.
+    pub(crate) bytes: usize,
+}
+
+/// What the good way copies at a time.
+const CHUNK: usize = 4 << 20;
+
+/// A device with a buffer in device memory and one in mapped host memory. Used by one thread.
 pub(crate) struct Raw {
     _entry: ash::Entry,
     instance: ash::Instance,
     device: ash::Device,
     queue: vk::Queue,
     pool: vk::CommandPool,
-    commands: vk::CommandBuffer,
-    fence: vk::Fence,
+    commands: Vec<vk::CommandBuffer>,
+    fences: [vk::Fence; 2],
     host: (vk::Buffer, vk::DeviceMemory),
     local: (vk::Buffer, vk::DeviceMemory),
-    bytes: u64,
+    mapped: *mut u8,
 }
 
 impl Raw {
-    /// Opens the device of that name, with buffers of `bytes`.
+    /// Opens the device of that name, with buffers of `bytes`, on a queue that only transfers where there is one.
     ///
     /// # Errors
     /// Whatever Vulkan refuses; no device of that name.
-    pub(crate) fn open(name: &str, bytes: u64) -> Result<Self> {
+    pub(crate) fn open(name: &str, bytes: usize) -> Result<Self> {
         // SAFETY: the loader is a Vulkan loader, and `_entry` keeps it as long as anything made from it.
         let entry = unsafe { ash::Entry::load()? };
         let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_1);
@@ -43,66 +57,199 @@ impl Raw {
         let physical = find(&instance, name)?;
         // SAFETY: `physical` is of this instance.
         let families = unsafe { instance.get_physical_device_queue_family_properties(physical) };
-        let copies = vk::QueueFlags::TRANSFER | vk::QueueFlags::COMPUTE | vk::QueueFlags::GRAPHICS;
-        let family =
-            families.iter().position(|f| f.queue_flags.intersects(copies)).context("no queue copies")?;
+        let others = vk::QueueFlags::COMPUTE | vk::QueueFlags::GRAPHICS;
+        let only = |f: &vk::QueueFamilyProperties| {
+            f.queue_flags.contains(vk::QueueFlags::TRANSFER) && !f.queue_flags.intersects(others)
+        };
+        let any = |f: &vk::QueueFamilyProperties| f.queue_flags.intersects(others);
+        let family = families.iter().position(only).or_else(|| families.iter().position(any));
+        let family = family.context("no queue copies")? as u32;
         let queues =
-            [vk::DeviceQueueCreateInfo::default().queue_family_index(family as u32).queue_priorities(&[1.0])];
+            [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&[1.0])];
         let create = vk::DeviceCreateInfo::default().queue_create_infos(&queues);
         // SAFETY: `physical` has the family; `create` and what it points to live across the call.
         let device = unsafe { instance.create_device(physical, &create, None)? };
         // SAFETY: the device was made with one queue of this family.
-        let queue = unsafe { device.get_device_queue(family as u32, 0) };
+        let queue = unsafe { device.get_device_queue(family, 0) };
         let create = vk::CommandPoolCreateInfo::default()
-            .queue_family_index(family as u32)
+            .queue_family_index(family)
             .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER);
         // SAFETY: the device has the family.
         let pool = unsafe { device.create_command_pool(&create, None)? };
-        let allocate = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
+        let allocate = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(2);
         // SAFETY: the pool is this device's.
-        let commands = unsafe { device.allocate_command_buffers(&allocate)? }[0];
+        let commands = unsafe { device.allocate_command_buffers(&allocate)? };
+        let signalled = vk::FenceCreateInfo::default().flags(vk::FenceCreateFlags::SIGNALED);
         // SAFETY: the device is alive; the structure has no pointers.
-        let fence = unsafe { device.create_fence(&vk::FenceCreateInfo::default(), None)? };
+        let fences =
+            unsafe { [device.create_fence(&signalled, None)?, device.create_fence(&signalled, None)?] };
         // SAFETY: `physical` is of this instance.
         let memory = unsafe { instance.get_physical_device_memory_properties(physical) };
-        let cached = vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_CACHED;
-        let visible = vk::MemoryPropertyFlags::HOST_VISIBLE;
-        let host = buffer(&device, &memory, bytes, &[cached, visible])?;
-        let local = buffer(&device, &memory, bytes, &[vk::MemoryPropertyFlags::DEVICE_LOCAL])?;
-        Ok(Self { _entry: entry, instance, device, queue, pool, commands, fence, host, local, bytes })
+        let coherent = vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT;
+        let cached = coherent | vk::MemoryPropertyFlags::HOST_CACHED;
+        let host = buffer(&device, &memory, bytes.max(2 * CHUNK) as u64, &[cached, coherent])?;
+        let local = buffer(&device, &memory, bytes as u64, &[vk::MemoryPropertyFlags::DEVICE_LOCAL])?;
+        // SAFETY: the memory is host-visible, mapped once, and stays mapped as long as it lives.
+        let mapped = unsafe { device.map_memory(host.1, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty())? };
+        let mapped = mapped.cast::<u8>();
+        Ok(Self { _entry: entry, instance, device, queue, pool, commands, fences, host, local, mapped })
     }
 
-    /// Copies all bytes once. The time from submission until the fence is seen; recording is not counted.
+    /// Seconds of `vkCmdCopyBuffer` alone, from submission until the host has seen the end.
     ///
     /// # Errors
     /// A lost device.
-    pub(crate) fn copy(&self, way: Way) -> Result<Duration> {
+    pub(crate) fn copy(&self, way: Way, pieces: &[Piece]) -> Result<f64> {
+        let regions: Vec<_> =
+            pieces.iter().map(|piece| region(way, piece.at, piece.at, piece.bytes)).collect();
+        self.record(0, way, &regions)?;
+        let start = Instant::now();
+        self.submit(0)?;
+        self.wait(0)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of the naive way: all bytes through one staging buffer, step by step.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub(crate) fn naive(&self, way: Way, program: &mut [u8], pieces: &[Piece]) -> Result<f64> {
+        let start = Instant::now();
+        let regions: Vec<_> =
+            pieces.iter().map(|piece| region(way, piece.at, piece.at, piece.bytes)).collect();
+        if way == Way::In {
+            pieces.iter().for_each(|piece| self.stage(way, program, *piece, piece.at));
+        }
+        self.record(0, way, &regions)?;
+        self.submit(0)?;
+        self.wait(0)?;
+        if way == Way::Out {
+            pieces.iter().for_each(|piece| self.stage(way, program, *piece, piece.at));
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of the good way: chunks through two halves of the staging buffer.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub(crate) fn good(&self, way: Way, program: &mut [u8], pieces: &[Piece]) -> Result<f64> {
+        let start = Instant::now();
+        let chunks = chunks(pieces);
+        for (number, chunk) in chunks.iter().enumerate() {
+            let half = number % 2;
+            self.wait(half)?;
+            let (mut at, mut regions) = (half * CHUNK, Vec::with_capacity(chunk.len()));
+            for piece in chunk {
+                if way == Way::In {
+                    self.stage(way, program, *piece, at);
+                }
+                regions.push(region(way, at, piece.at, piece.bytes));
+                at += piece.bytes;
+            }
+            self.record(half, way, &regions)?;
+            self.submit(half)?;
+            if way == Way::Out && number > 0 {
+                self.drain(program, &chunks[number - 1], 1 - half)?;
+            }
+        }
+        if way == Way::Out {
+            let last = chunks.len() - 1;
+            self.drain(program, &chunks[last], last % 2)?;
+        }
+        self.wait(0)?;
+        self.wait(1)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn drain(&self, program: &mut [u8], chunk: &[Piece], half: usize) -> Result<()> {
+        self.wait(half)?;
+        let mut at = half * CHUNK;
+        for piece in chunk {
+            self.stage(Way::Out, program, *piece, at);
+            at += piece.bytes;
+        }
+        Ok(())
+    }
+
+    /// The CPU's part: between the program's bytes and staging at `at`.
+    fn stage(&self, way: Way, program: &mut [u8], piece: Piece, at: usize) {
+        let bytes = &mut program[piece.at..piece.at + piece.bytes];
+        // SAFETY: staging has `at + piece.bytes` bytes, mapped and coherent; the device's last use of them was waited for, and the
+        // program's bytes are borrowed.
+        unsafe {
+            let staging = self.mapped.add(at);
+            match way {
+                Way::In => ptr::copy_nonoverlapping(bytes.as_ptr(), staging, bytes.len()),
+                Way::Out => ptr::copy_nonoverlapping(staging, bytes.as_mut_ptr(), bytes.len()),
+            }
+        }
+    }
+
+    fn record(&self, which: usize, way: Way, regions: &[vk::BufferCopy]) -> Result<()> {
         let (from, to) = match way {
             Way::In => (self.host.0, self.local.0),
             Way::Out => (self.local.0, self.host.0),
         };
+        let commands = self.commands[which];
         let begin = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
-        let region = [vk::BufferCopy { src_offset: 0, dst_offset: 0, size: self.bytes }];
-        // SAFETY: all handles are this device's and alive; the last copy is over, so the command buffer is not in use; the region
-        // is inside both buffers.
+        let after = [vk::MemoryBarrier::default()
+            .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+            .dst_access_mask(vk::AccessFlags::HOST_READ)];
+        let stages = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+        // SAFETY: all handles are this device's and alive; the last use of the command buffer was waited for; the regions are inside
+        // both buffers and do not overlap.
         unsafe {
-            self.device.begin_command_buffer(self.commands, &begin)?;
-            self.device.cmd_copy_buffer(self.commands, from, to, &region);
-            self.device.end_command_buffer(self.commands)?;
+            self.device.begin_command_buffer(commands, &begin)?;
+            self.device.cmd_copy_buffer(commands, from, to, regions);
+            let none = vk::DependencyFlags::empty();
+            self.device.cmd_pipeline_barrier(commands, stages.0, stages.1, none, &after, &[], &[]);
+            self.device.end_command_buffer(commands)?;
         }
-        let commands = [self.commands];
-        let submit = [vk::SubmitInfo::default().command_buffers(&commands)];
-        let start = Instant::now();
-        // SAFETY: the queue is used by this thread only; the fence is not signalled; what is submitted lives until it is waited for.
-        unsafe {
-            self.device.queue_submit(self.queue, &submit, self.fence)?;
-            self.device.wait_for_fences(&[self.fence], true, u64::MAX)?;
-        }
-        let time = start.elapsed();
-        // SAFETY: the fence is signalled and no work has it.
-        unsafe { self.device.reset_fences(&[self.fence])? };
-        Ok(time)
+        Ok(())
     }
+
+    fn submit(&self, which: usize) -> Result<()> {
+        let commands = [self.commands[which]];
+        let submit = [vk::SubmitInfo::default().command_buffers(&commands)];
+        // SAFETY: the queue is used by this thread only; the fence was waited for, so no work has it; what is submitted lives until
+        // it is waited for.
+        unsafe {
+            self.device.reset_fences(&[self.fences[which]])?;
+            self.device.queue_submit(self.queue, &submit, self.fences[which])?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the last work of that number; returns at once where there was none.
+    fn wait(&self, which: usize) -> Result<()> {
+        // SAFETY: a fence of this device, signalled from the start.
+        unsafe { self.device.wait_for_fences(&[self.fences[which]], true, u64::MAX)? };
+        Ok(())
+    }
+}
+
+fn region(way: Way, staging: usize, device: usize, bytes: usize) -> vk::BufferCopy {
+    let (from, to) = if way == Way::In { (staging, device) } else { (device, staging) };
+    vk::BufferCopy { src_offset: from as u64, dst_offset: to as u64, size: bytes as u64 }
+}
+
+/// The same bytes in lists of at most a chunk.
+fn chunks(pieces: &[Piece]) -> Vec<Vec<Piece>> {
+    let (mut lists, mut left) = (vec![Vec::new()], CHUNK);
+    for piece in pieces {
+        let mut rest = *piece;
+        while rest.bytes > 0 {
+            if left == 0 {
+                lists.push(Vec::new());
+                left = CHUNK;
+            }
+            let bytes = rest.bytes.min(left);
+            lists.last_mut().expect("there is a list from the start").push(Piece { at: rest.at, bytes });
+            (rest.at, rest.bytes, left) = (rest.at + bytes, rest.bytes - bytes, left - bytes);
+        }
+    }
+    lists
 }
 
 impl Drop for Raw {
@@ -114,7 +261,7 @@ impl Drop for Raw {
                 self.device.destroy_buffer(buffer, None);
                 self.device.free_memory(memory, None);
             }
-            self.device.destroy_fence(self.fence, None);
+            self.fences.iter().for_each(|fence| self.device.destroy_fence(*fence, None));
             self.device.destroy_command_pool(self.pool, None);
             self.device.destroy_device(None);
             self.instance.destroy_instance(None);

@@ -214,7 +214,10 @@ impl Builder {
         if placement == Some(PlacementChoice::Sparse) && profile.sparse.is_none() {
             return Err(Error::NoSparse { why: profile.reasons[0].clone() });
         }
-        let config = self.engine_config(placement, profile)?;
+        let mut config = self.engine_config(placement, profile)?;
+        if let Some(wakes) = opened.report.wakes {
+            config.fault_threads = wakes.readers;
+        }
         let record = match self.record.or_else(|| std::env::var_os("VKHMM_RECORD").map(PathBuf::from)) {
             Some(path) => Some(Recorder::create(&path)?),
             None => None,

@@ -74,6 +74,14 @@ impl KernelBuilder {
         self
     }
 
+    /// Its launches are timed on the device, for [`Launch::elapsed`](crate::Launch::elapsed). Not free: the device reads its clock
+    /// before and behind the kernel, which keeps it apart from its neighbours.
+    #[must_use]
+    pub fn timed(mut self) -> Self {
+        self.options.timed = true;
+        self
+    }
+
     /// Compiles it.
     ///
     /// # Errors

@@ -100,7 +100,8 @@ impl Launch {
         self.ops.iter().all(|op| op.status() == OpStatus::Done)
     }
 
-    /// How long the kernel ran on the device, once it is over and where the device has a clock.
+    /// How long the kernel ran on the device, once it is over and where the device has a clock; of kernels that are
+    /// [timed](crate::KernelBuilder::timed).
     pub fn elapsed(&self) -> Option<Duration> {
         let ns: u64 = self.ops.iter().map(|op| op.elapsed_ns()).sum();
         (self.is_done() && ns > 0).then(|| Duration::from_nanos(ns))

@@ -50,8 +50,8 @@ pub struct vkhmm_kernel_options {
     pub spec_count: usize,
     /// The subgroup size to run with. Default: the device's choice.
     pub subgroup_size: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Nonzero: its launches are timed, for vkhmm_launch_elapsed. Not free: it keeps the kernel apart from its neighbours.
+    pub timed: u32,
 }
 
 // SAFETY: repr(C), a usize first, then numbers and pointers, for which zero is a value.
@@ -107,7 +107,6 @@ pub unsafe extern "C" fn vkhmm_kernel_create(
                 input::list(options.specs, options.spec_count, "specs")?,
             )
         };
-        input::unused(options.reserved, "reserved of the options")?;
         let (rt, owner) = handles::get::<Runtime>(runtime.id)?;
         let mut builder = rt.0.kernel_builder(spirv);
         if let Some(entry) = entry {
@@ -118,6 +117,9 @@ pub unsafe extern "C" fn vkhmm_kernel_create(
         }
         if options.subgroup_size > 0 {
             builder = builder.subgroup_size(options.subgroup_size);
+        }
+        if options.timed != 0 {
+            builder = builder.timed();
         }
         for constant in specs {
             builder = spec(builder, constant)?;

@@ -232,7 +232,8 @@ pub unsafe extern "C" fn vkhmm_launch_is_done(launch: vkhmm_launch, done: *mut u
     })
 }
 
-/// How many nanoseconds the kernel ran on the device; NONE before it is over, and where the device has no clock.
+/// How many nanoseconds the kernel ran on the device; NONE before it is over, where the device has no
+/// clock, and for kernels that are not timed (vkhmm_kernel_options).
 ///
 /// # Errors
 /// Of handles, FORKED.

@@ -25,6 +25,7 @@ mod loss;
 #[cfg(test)]
 mod tests;
 mod touch;
+mod upload;
 
 pub use launch::{Conflict, LaunchMasks, LaunchWork};
 pub use touch::FaultAnswer;
@@ -117,6 +118,7 @@ pub struct Block {
     parked_write: PageMask,
     /// Kernels work on the bytes in A: see [`Block::in_place_hold`].
     in_place: bool,
+    uploads: upload::Uploads,
     held_shared: PageMask,
     held_exclusive: PageMask,
     pinned: PageMask,
@@ -150,6 +152,7 @@ impl Block {
             parked_read: PageMask::EMPTY,
             parked_write: PageMask::EMPTY,
             in_place: false,
+            uploads: upload::Uploads::default(),
             held_shared: PageMask::EMPTY,
             held_exclusive: PageMask::EMPTY,
             pinned: PageMask::EMPTY,

@@ -100,7 +100,7 @@ impl<P: Ports> Engine<P> {
     /// A gate may know less than the block, never more.
     fn audit_gate(&self, range: &RangeCell<P>, index: u32, block: &Block) -> Result<(), String> {
         let Some(gate) = range.gate.try_lock() else { return Ok(()) };
-        let says = |alone| gate.lets_pass(index, index + 1, alone, range.block_count());
+        let says = |alone| gate.lets_pass(index, index + 1, alone, range.block_count()).0;
         let valid = block.device_valid().covers(&block.used()) && block.transfers().is_empty();
         let alone = !(block.host_valid() | block.mapped()).intersects(&block.used());
         if says(false) && !valid || says(true) && !(valid && alone) {

@@ -15,6 +15,15 @@ use vkhmm_core::placement::Placement;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, FaultSource, HostMemory, Mutex, Signal};
 
+/// Which flights a thread may land.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Land {
+    /// Any: the completion thread.
+    All,
+    /// In each lane those in front of the first that has bytes to copy or slots to give back: any thread that holds nothing.
+    Plain,
+}
+
 impl<P: Ports> Engine<P> {
     /// The completion thread: waits for timelines, lands what they reached; on loss, settles everything once.
     pub(crate) fn complete_loop<F: FaultSource>(&self, faults: Option<&F>) {
@@ -37,7 +46,7 @@ impl<P: Ports> Engine<P> {
             let seen = match self.device.completed() {
                 Ok(now) => {
                     self.completed.lock().merge(&now);
-                    self.land(&now);
+                    self.land(&now, Land::All);
                     self.land_fences(&now);
                     self.reap();
                     self.release_frames();
@@ -67,18 +76,50 @@ impl<P: Ports> Engine<P> {
         self.work.notify();
     }
 
-    /// Lands every flight that `now` has reached.
-    pub(crate) fn land(&self, now: &Uses) {
+    /// Waits for the device as long as it must for `op`, whose work is all in queues, but for at most `patience`; then does what is
+    /// left to do, as the completion thread would have: whoever waits is woken once, by the device, and not once more by us. Whether
+    /// there was anything to wait for or to do; if not, another thread is at it.
+    pub(crate) fn wait_on_device(&self, op: &Op<P>, patience: Duration) -> bool {
+        let uses = op.uses();
+        let reached = || {
+            let now = self.device.completed()?;
+            if uses.done(&now) {
+                return Ok((now, true));
+            }
+            // What was given up, and not by the device, is seen no later.
+            self.device.reach(&uses, patience.min(Duration::from_millis(100)))?;
+            Ok((self.device.completed()?, false))
+        };
+        match reached() {
+            Ok((now, before)) => {
+                self.completed.lock().merge(&now);
+                let landed = self.land(&now, Land::Plain);
+                landed || !before
+            }
+            Err(error) => {
+                let error: vkhmm_port::DeviceError = error;
+                self.note_loss(&alloc::format!("{error}"));
+                false
+            }
+        }
+    }
+
+    /// Lands every flight that `now` has reached. Whether there was one.
+    pub(crate) fn land(&self, now: &Uses, which: Land) -> bool {
         let _at = self.places.enter(Place::Landing);
         let mut landed: Vec<Flight<P>> = Vec::new();
         {
             let mut flights = self.flights.lock();
             for lane in &mut flights.lanes {
-                while lane.front().is_some_and(|f| f.ticket.value <= now.on(f.ticket.timeline)) {
+                let due = |f: &Flight<P>| {
+                    f.ticket.value <= now.on(f.ticket.timeline) && (which == Land::All || f.is_plain())
+                };
+                while lane.front().is_some_and(due) {
                     landed.extend(lane.pop_front());
                 }
             }
         }
+        let any = !landed.is_empty();
         for flight in landed {
             if !flight.drain.is_empty() {
                 self.exec.copy(&flight.drain);
@@ -98,6 +139,7 @@ impl<P: Ports> Engine<P> {
             }
             self.progress.notify();
         }
+        any
     }
 
     /// The operation is over: its holds end, parked touches of its blocks are asked about again.

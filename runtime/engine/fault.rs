@@ -112,7 +112,7 @@ impl<P: Ports> Engine<P> {
     }
 
     /// What comes home with a touch of `page` before anything else does: its sub-block, or what R is best changed in.
-    fn first_of(&self, page: u32) -> PageMask {
+    pub(crate) fn first_of(&self, page: u32) -> PageMask {
         let g = self.config.geometry;
         let granule = self.host.profile().map_granule_bytes / g.page_bytes;
         PageMask::single(page).rounded_to(granule.max(g.pages_per_sub))
@@ -156,14 +156,19 @@ impl<P: Ports> Engine<P> {
             }
             FaultAnswer::ReadWrite(mut mask) => {
                 if block.device_valid().intersects(&mask) {
-                    mask |= block.storable(self.in_granules(mask));
                     match self.take_from_gate(range, index, Park::Yes) {
-                        Taken::After(uses) => block.add_uses(&uses),
+                        Taken::After(uses) => {
+                            if block.was_read_again(&uses) {
+                                mask = mask & self.first_of(page);
+                            }
+                            block.add_uses(&uses);
+                        }
                         Taken::Deciding => {
                             block.park(page, write);
                             return true;
                         }
                     }
+                    mask |= block.storable(self.in_granules(mask));
                     block.make_host(mask);
                 }
                 self.note_touch(range, index, mask);

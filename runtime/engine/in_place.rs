@@ -1,8 +1,11 @@
 //! Ranges that kernels use in place: they work on A itself, through an import of the whole range, and nothing moves.
 //!
-//! Every launch on such a range goes through admission, and its holds alone keep CPU and device apart (`core::block::in_place`); the
-//! range gate never opens for it. Holds, and not a count at the gate, because a loss must tell exactly which bytes were being
-//! written (docs/decisions, "in place by admission").
+//! Holds alone keep CPU and device apart there (`core::block::in_place`); the range gate never opens for such a range. Holds, and not
+//! a count at the gate, because a loss must tell exactly which bytes were being written (docs/decisions, "in place by admission").
+//! A launch that names few blocks in place, and needs to wait for nothing, takes its holds on the fast path, under the locks of these
+//! blocks, which it keeps until it is recorded: so a hold is never seen before the ticket that ends it, and no turn is needed for the
+//! order of holds to be the order of submissions. Of earlier launches that end before it, it takes over the holds that its own cover,
+//! so that a loop on the same bytes holds them once.
 //!
 //! **Who sees whose bytes.** *Host to device*: a store of the CPU ends before its page is revoked or protected (the mapping is gone
 //! for every thread when the call returns), that is before the launch is submitted, and a submission makes all earlier host writes
@@ -11,13 +14,17 @@
 //! ([`Bound::in_range`](crate::launch::Bound::in_range) says which bytes are meant), on one queue by the barrier that ends each
 //! submission, between queues by the uses of whoever holds the pages. *Device beside CPU*: both only read.
 
+use crate::admit::blocks::BlockPlan;
+use crate::launch::LaunchSpec;
 use crate::range::{PlacementKind, RangeCell, Way};
 use crate::stats::Counters;
-use crate::{Engine, Ports};
+use crate::{BlockGuard, Engine, Op, Ports};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use vkhmm_core::block::Block;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::ByteRange;
 use vkhmm_port::{Device, HostMemory, Mutex};
@@ -25,11 +32,83 @@ use vkhmm_port::{Device, HostMemory, Mutex};
 impl<P: Ports> RangeCell<P> {
     /// Whether kernels use it in place. Settled once [`Engine::settle_way`] was asked.
     pub(crate) fn is_in_place(&self) -> bool {
-        self.way.lock().kind == PlacementKind::InPlace
+        self.kind() == PlacementKind::InPlace
     }
 }
 
+/// Most blocks that a launch on the fast path locks at a time.
+const BLOCKS_MAX: usize = 8;
+
 impl<P: Ports> Engine<P> {
+    /// What a launch does in place, by block ascending. `None`: more than is done on the fast path, or by a way that is not settled.
+    pub(crate) fn in_place_plans(&self, spec: &LaunchSpec<P>) -> Option<Vec<BlockPlan<P>>> {
+        let mut plans: Vec<BlockPlan<P>> = Vec::new();
+        for argument in &spec.arguments {
+            let Some(range) = argument.target() else { continue };
+            {
+                let way = range.way.lock();
+                if way.kind != PlacementKind::InPlace {
+                    continue;
+                }
+                // Whoever holds a block must not submit where the application's lock is taken for it.
+                if way.buffer.is_none() || self.queue_is_shared {
+                    return None;
+                }
+            }
+            for (index, touched, covered) in range.cut(argument.bytes) {
+                let masks = argument.masks(touched, covered);
+                match plans.iter().position(|p| p.index == index && Arc::ptr_eq(&p.range, range)) {
+                    Some(at) => plans[at].masks.add(&masks),
+                    None if plans.len() == BLOCKS_MAX => return None,
+                    None => plans.push(BlockPlan { in_place: true, masks, ..BlockPlan::new(range, index) }),
+                }
+            }
+        }
+        plans.sort_unstable_by_key(|plan| plan.range.first.0 + plan.index);
+        Some(plans)
+    }
+
+    /// The blocks, locked, if the launch may have their pages and waits for nothing but earlier work of its own queue.
+    pub(crate) fn lock_in_place<'a>(&self, plans: &'a [BlockPlan<P>]) -> Option<Vec<BlockGuard<'a, P>>> {
+        let mut blocks = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let block = plan.range.blocks[plan.index as usize].lock();
+            // Under the lock under which a loss is settled: who finds none now is settled with.
+            let over = plan.range.is_dead() || self.lost.load(Ordering::Acquire);
+            if over || block.launch_check(&plan.masks).is_err() {
+                return None;
+            }
+            let mut ordered = true;
+            block.in_place_deps(&plan.masks, |id| ordered &= self.is_ordered(id));
+            if !ordered {
+                return None;
+            }
+            blocks.push(block);
+        }
+        Some(blocks)
+    }
+
+    /// Gives every page its host page, and takes R away from what the launch writes. False: the slow path says why not.
+    pub(crate) fn prepare_in_place(&self, plan: &BlockPlan<P>, block: &mut Block) -> bool {
+        let absent = plan.masks.all() & block.absent();
+        let there = absent.runs().all(|run| self.host.populate(plan.range.run(plan.index, &run)).is_ok());
+        there && self.weaken(&mut [(plan, block)]).is_ok()
+    }
+
+    /// Takes the holds of a launch that is recorded.
+    pub(crate) fn hold_in_place(&self, op: &Op<P>, plan: &BlockPlan<P>, block: &mut Block) {
+        block.in_place_hold(op.id, &plan.masks);
+        block.in_place_commit(&plan.masks);
+        block.take_over(op.id, |id| self.is_ordered(id));
+        debug_assert_eq!(
+            vkhmm_core::check::check(block),
+            Ok(()),
+            "block {} of `{}`",
+            plan.index,
+            plan.range.label
+        );
+    }
+
     /// Why a new range of `bytes` bytes is to be used in place; `None`: it need not be.
     ///
     /// # Errors

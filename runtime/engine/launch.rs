@@ -1,6 +1,7 @@
 //! Launches: what a caller asks, and the fast path for data that is resident. Everything else goes through admission.
 
-use crate::range::RangeCell;
+use crate::op::BlockRef;
+use crate::range::{PlacementKind, RangeCell};
 use crate::stats::Counters;
 use crate::submit::Dispatch;
 use crate::{Engine, EngineError, Op, OpStatus, Ports};
@@ -185,48 +186,77 @@ impl<P: Ports> Engine<P> {
         Ok(())
     }
 
-    /// The fast path: every block named is resident, so only the gates are taken. Gives the launch back if it is not so.
+    /// The fast path: every block named is resident, so only the gates are taken, or is used in place and needs to wait for nothing
+    /// (`in_place`). Gives the launch back if it is not so.
     fn try_resident(&self, op: &Arc<Op<P>>, spec: LaunchSpec<P>) -> Result<(), LaunchSpec<P>> {
         if spec.kernel.is_none() || !self.arena.lock().is_live() {
             return Err(spec);
         }
+        let Some(mut plans) = self.in_place_plans(&spec) else { return Err(spec) };
+        // Outer to the gates, and held until the ticket is known: whoever comes next finds holds that end by it.
+        let Some(mut blocks) = self.lock_in_place(&plans) else {
+            drop(plans);
+            return Err(spec);
+        };
+        let Some(entered) = self.enter_gates(&spec) else {
+            drop(blocks);
+            drop(plans);
+            return Err(spec);
+        };
+        let weakened = plans.iter().zip(&mut blocks).all(|(plan, block)| self.prepare_in_place(plan, block));
+        let bound = if weakened { self.find_spans(&spec) } else { None };
+        let recorded = bound.and_then(|bound| {
+            let kernel = spec.kernel.clone().expect("checked above");
+            self.try_record(op, self.dispatch(kernel, &spec, &bound)).ok()
+        });
+        if recorded.is_some() {
+            plans.iter().zip(&mut blocks).for_each(|(plan, block)| self.hold_in_place(op, plan, block));
+        }
+        drop(blocks);
+        self.leave_gates(&entered, recorded);
+        if recorded.is_none() {
+            drop(plans);
+            return Err(spec);
+        }
+        let counted = if plans.is_empty() {
+            &self.counters.launches_resident
+        } else {
+            op.remember(
+                plans.drain(..).map(|plan| BlockRef { range: plan.range, block: plan.index }).collect(),
+            );
+            &self.counters.launches_in_place
+        };
+        Counters::add(counted, 1);
+        if op.land_piece() {
+            self.finish(op);
+        }
+        Ok(())
+    }
+
+    /// Counts the launch in at the gate of every range that lies in frames, if all of them let it pass.
+    fn enter_gates(&self, spec: &LaunchSpec<P>) -> Option<Vec<Arc<RangeCell<P>>>> {
+        let block_bytes = self.config.geometry.block_bytes();
         let mut entered: Vec<Arc<RangeCell<P>>> = Vec::with_capacity(spec.arguments.len());
         for argument in &spec.arguments {
-            let Some(range) = argument.target() else { continue };
-            let block_bytes = self.config.geometry.block_bytes();
+            let Some(range) = argument.framed() else { continue };
             let from = (argument.bytes.start / block_bytes) as u32;
             let to = argument.bytes.end.div_ceil(block_bytes) as u32;
             let alone = argument.access.writes() || self.config.strict_io;
             let mut gate = range.gate.lock();
-            if range.is_dead() || !gate.lets_pass(from, to, alone, range.block_count()) {
+            let (passes, words) = gate.lets_pass(from, to, alone, range.block_count());
+            if words > 0 {
+                Counters::add(&self.counters.gate_words, u64::from(words));
+            }
+            if range.is_dead() || !passes {
                 drop(gate);
                 self.leave_gates(&entered, None);
-                return Err(spec);
+                return None;
             }
             gate.deciding += 1;
             drop(gate);
             entered.push(Arc::clone(range));
         }
-        let Some(bound) = self.find_spans(&spec) else {
-            self.leave_gates(&entered, None);
-            return Err(spec);
-        };
-        let kernel = spec.kernel.clone().expect("checked above");
-        let dispatch = self.dispatch(kernel, &spec, &bound);
-        match self.try_record(op, dispatch) {
-            Ok(ticket) => {
-                self.leave_gates(&entered, Some(ticket));
-                Counters::add(&self.counters.launches_resident, 1);
-                if op.land_piece() {
-                    self.finish(op);
-                }
-                Ok(())
-            }
-            Err(_) => {
-                self.leave_gates(&entered, None);
-                Err(spec)
-            }
-        }
+        Some(entered)
     }
 
     fn find_spans(&self, spec: &LaunchSpec<P>) -> Option<Vec<Option<Bound<P>>>> {
@@ -237,12 +267,17 @@ impl<P: Ports> Engine<P> {
                 None => Some(None),
                 Some(range) => {
                     let (subs, what) = (argument.subs(frame_bytes), argument.access.as_use());
-                    if range.is_sparse() {
-                        let there = self.use_bound(range.id, subs, now, what);
-                        return there.then(|| Some(Bound::in_range(range)));
+                    match range.kind() {
+                        PlacementKind::InPlace => Some(Some(Bound::in_range(range))),
+                        PlacementKind::Sparse => {
+                            let there = self.use_bound(range.id, subs, now, what);
+                            there.then(|| Some(Bound::in_range(range)))
+                        }
+                        PlacementKind::Span => {
+                            let (placed, buffer) = self.find_span(range.id, subs, now, what)?;
+                            Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
+                        }
                     }
-                    let (placed, buffer) = self.find_span(range.id, subs, now, what)?;
-                    Some(Some(Bound::in_span(&placed, buffer, frame_bytes)))
                 }
             })
             .collect()

@@ -123,6 +123,7 @@ impl Default for Config {
 }
 
 type MutexOf<P, T> = <<P as Ports>::Exec as Exec>::Mutex<T>;
+type BlockGuard<'a, P> = <MutexOf<P, vkhmm_core::block::Block> as Mutex<vkhmm_core::block::Block>>::Guard<'a>;
 type SignalOf<P> = <<P as Ports>::Exec as Exec>::Signal;
 
 /// The runtime's heart. One per runtime; everything is reached through it.
@@ -370,7 +371,11 @@ impl<P: Ports> Engine<P> {
                 return Ok(false);
             }
             let left = until.map_or(self.config.watchdog, |u| Duration::from_nanos(u - now));
-            self.progress.wait(seen, Some(left.min(self.config.watchdog)));
+            let patience = left.min(self.config.watchdog);
+            let in_queues = op.status() == OpStatus::Submitted && !op.is_open();
+            if !(in_queues && self.wait_on_device(op, patience)) {
+                self.progress.wait(seen, Some(patience));
+            }
             watch.check(self, || alloc::format!("waiting for `{}` ({:?})", op.label, op.status()));
         }
     }

@@ -232,4 +232,9 @@ impl<P: Ports> Flight<P> {
             slots_out: Vec::new(),
         }
     }
+
+    /// Whether to end its operation is all there is to do.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.drain.is_empty() && self.slots_in.is_empty() && self.slots_out.is_empty()
+    }
 }

@@ -113,11 +113,21 @@ impl Bits {
         }
     }
 
-    fn all(&self, from: u32, to: u32, len: u32) -> bool {
-        if self.set == len {
-            return true;
+    /// Whether the bits `from..to` of `len` are all set; and how many words that took to find out.
+    fn all(&self, from: u32, to: u32, len: u32) -> (bool, u32) {
+        if self.set == len || from >= to {
+            return (true, 0);
         }
-        (from..to).all(|i| self.words[(i / 64) as usize] >> (i % 64) & 1 == 1)
+        let (first, last) = (from / 64, (to - 1) / 64);
+        let mut read = 0;
+        let all = self.words[first as usize..=last as usize].iter().zip(first..).all(|(word, i)| {
+            read += 1;
+            let low = if i == first { !0 << (from % 64) } else { !0 };
+            let high = if i == last { !0 >> (63 - (to - 1) % 64) } else { !0 };
+            let asked = low & high;
+            word & asked == asked
+        });
+        (all, read)
     }
 }
 
@@ -145,8 +155,9 @@ impl Gate {
         (self.deciding == 0).then_some(self.uses)
     }
 
-    /// Whether the blocks let a launch pass: valid on the device, and for writers unreadable by the host.
-    pub(crate) fn lets_pass(&self, from: u32, to: u32, writes: bool, blocks: u32) -> bool {
+    /// Whether the blocks let a launch pass: valid on the device, and for writers unreadable by the host. And how many words were
+    /// read for it.
+    pub(crate) fn lets_pass(&self, from: u32, to: u32, writes: bool, blocks: u32) -> (bool, u32) {
         let bits = if writes { &self.device_only } else { &self.device_valid };
         bits.all(from, to, blocks)
     }
@@ -211,8 +222,12 @@ impl<P: Ports> RangeCell<P> {
         (way.kind, Arc::clone(&way.why))
     }
 
+    pub(crate) fn kind(&self) -> PlacementKind {
+        self.way.lock().kind
+    }
+
     pub(crate) fn is_sparse(&self) -> bool {
-        self.way.lock().kind == PlacementKind::Sparse
+        self.kind() == PlacementKind::Sparse
     }
 
     /// The buffer for life, if it has one.

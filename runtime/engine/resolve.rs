@@ -97,7 +97,7 @@ impl<P: Ports> Engine<P> {
             answer => answer,
         };
         block.add_uses(&uses);
-        self.show_now(&range, index, &mut block, answer)
+        self.show_now(&range, index, &mut block, (page, write), &uses, answer)
     }
 
     /// Whether the touch of `page`, alone, can be answered now; the uses of the device's copies, which may lose their pages.
@@ -156,6 +156,8 @@ impl<P: Ports> Engine<P> {
         range: &RangeCell<P>,
         index: u32,
         block: &mut Block,
+        (page, write): (u32, bool),
+        uses: &Uses,
         answer: FaultAnswer,
     ) -> Option<()> {
         let (mask, access, cause) = match answer {
@@ -168,6 +170,12 @@ impl<P: Ports> Engine<P> {
             }
             FaultAnswer::ReadWrite(mut mask) => {
                 if block.device_valid().intersects(&mask) {
+                    if write {
+                        block.note_upload(page);
+                    }
+                    if block.was_read_again(uses) {
+                        mask = mask & self.first_of(page);
+                    }
                     mask |= block.storable(self.in_granules(mask));
                     block.make_host(mask);
                 }

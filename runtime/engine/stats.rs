@@ -86,6 +86,8 @@ counters! {
     launches,
     /// Launches that found everything resident and took only the gates.
     launches_resident,
+    /// Words of the gates' bitmaps that resident launches read: none for whole ranges.
+    gate_words,
     /// Launches that worked on some argument in place.
     launches_in_place,
     /// Launches that had to wait for capacity or for bytes on their way.

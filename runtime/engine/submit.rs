@@ -333,6 +333,7 @@ impl<P: Ports> Engine<P> {
             return Err(dispatch);
         }
         self.record_dispatch(&mut submit, op, Uses::NONE, dispatch);
+        op.set_ordered();
         op.set_status(OpStatus::Submitted);
         let uses = op.uses();
         let ticket = uses.iter().next().expect("a recorded launch has its ticket");

@@ -16,24 +16,29 @@ use vkhmm_core::units::{Geometry, PageIndex};
 use vkhmm_port::host::Errno;
 use vkhmm_port::{Fault, FaultSource, HostError, Resolver};
 
-/// How long a reader that served a fault looks for the next one before it sleeps: sequential touches come one after another,
-/// and waking a sleeper costs more than this.
-const SPIN_NS: u64 = 50_000;
-
 /// The messages of the userfaultfd, or of signal handlers.
 pub struct LinuxFaults {
     shared: Arc<Shared>,
     /// Readable for ever once interrupted; nobody reads it.
     interrupt: OwnedFd,
     interrupted: AtomicBool,
+    /// How long a reader that served a fault looks for the next one before it sleeps: sequential touches come one after another,
+    /// and waking a sleeper costs as much.
+    spin_ns: u64,
     /// A message was handed out since somebody last spun.
     served: AtomicBool,
 }
 
 impl LinuxFaults {
-    pub(crate) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, spin_ns: u64) -> io::Result<Self> {
         let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { shared, interrupt, interrupted: AtomicBool::new(false), served: AtomicBool::new(false) })
+        Ok(Self {
+            shared,
+            interrupt,
+            interrupted: AtomicBool::new(false),
+            spin_ns,
+            served: AtomicBool::new(false),
+        })
     }
 
     /// Takes what is there, without waiting.
@@ -88,9 +93,9 @@ impl FaultSource for LinuxFaults {
             return Ok(());
         }
         let started = monotonic_ns();
-        let limit = timeout.map_or(SPIN_NS, |t| SPIN_NS.min(t.as_nanos() as u64));
+        let limit = timeout.map_or(self.spin_ns, |t| self.spin_ns.min(t.as_nanos() as u64));
         // One reader spins per message served; the others sleep at once.
-        if self.served.swap(false, Ordering::Relaxed) {
+        if limit > 0 && self.served.swap(false, Ordering::Relaxed) {
             while monotonic_ns() - started < limit {
                 if self.interrupted.load(Ordering::Acquire) || self.take(faults)? {
                     return Ok(());

@@ -36,6 +36,7 @@ mod source_crate;
 mod source_rustix;
 mod touch;
 mod uffd;
+mod wakes;
 
 pub use config::{Config, EngineChoice};
 pub use exec::LinuxExec;
@@ -46,3 +47,4 @@ pub use host::LinuxHost;
 pub use probe::{OpenError, Opened, open};
 pub use report::{EngineReport, EngineStatus, Verdict};
 pub use reservation::ReservationError;
+pub use wakes::Wakes;

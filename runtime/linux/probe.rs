@@ -11,6 +11,7 @@ use crate::segv::Segv;
 use crate::sigbus::Sigbus;
 use crate::touch::{REPLACED, Registration, Touches, install};
 use crate::uffd::Uffd;
+use crate::wakes::Wakes;
 use core::ffi::c_int;
 use linux_raw_sys::general::{
     UFFD_FEATURE_EXACT_ADDRESS, UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_MISSING_SHMEM,
@@ -108,6 +109,7 @@ pub fn open(config: &Config) -> Result<Opened, OpenError> {
     let reservation = Reservation::new(config)?;
     let (engine, engines, chosen) = choose(config, &owner, &reservation)?;
     let profile = profile(&engine.0, chosen, &reservation);
+    let wakes = (!matches!(engine.0, Engine::Declared)).then(Wakes::of_this_machine);
     let report = EngineReport {
         chosen,
         engines,
@@ -116,11 +118,11 @@ pub fn open(config: &Config) -> Result<Opened, OpenError> {
         calls: if cfg!(feature = "userfaultfd") { "userfaultfd crate" } else { "rustix" },
         reservation_bytes: reservation.bytes(),
         reservation_limited_by: reservation.limited_by(),
+        wakes,
     };
-    let has_faults = !matches!(engine.0, Engine::Declared);
     let shared = Arc::new(Shared::new(owner, reservation, engine, profile));
-    let source = has_faults.then(|| LinuxFaults::new(Arc::clone(&shared)).map(Arc::new)).transpose();
-    let source = source.map_err(small("making an eventfd"))?;
+    let source = wakes.map(|wakes| LinuxFaults::new(Arc::clone(&shared), wakes.spin_ns).map(Arc::new));
+    let source = source.transpose().map_err(small("making an eventfd"))?;
     Ok(Opened { host: Arc::new(LinuxHost::new(shared)), source, report })
 }
 

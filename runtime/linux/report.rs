@@ -1,6 +1,7 @@
 //! What opening found, for doctor: each fault engine in words, and why a better one was refused.
 
 use crate::config::EngineChoice;
+use crate::wakes::Wakes;
 use core::fmt;
 
 /// What became of one engine.
@@ -45,6 +46,8 @@ pub struct EngineReport {
     pub reservation_bytes: u64,
     /// What decided that size.
     pub reservation_limited_by: &'static str,
+    /// What waking a thread costs, and what was chosen from it; `None` where no thread of ours reads touches.
+    pub wakes: Option<Wakes>,
 }
 
 impl fmt::Display for Verdict {
@@ -71,6 +74,9 @@ impl fmt::Display for EngineReport {
         }
         for fallback in &self.fallbacks {
             writeln!(f, "  {fallback}")?;
+        }
+        if let Some(wakes) = &self.wakes {
+            writeln!(f, "  {wakes}")?;
         }
         write!(
             f,

@@ -366,6 +366,15 @@ pub trait Device: Send + Sync + 'static {
     /// `Lost`.
     fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError>;
 
+    /// Waits until all of `uses`, which are submitted, is reached, or `timeout` has passed. May return early.
+    ///
+    /// # Errors
+    /// `Lost`.
+    fn reach(&self, uses: &Uses, timeout: Duration) -> Result<(), DeviceError> {
+        let now = self.completed()?;
+        if uses.done(&now) { Ok(()) } else { self.wait(&now, timeout) }
+    }
+
     /// The host's view of a staging slot.
     ///
     /// # Panics

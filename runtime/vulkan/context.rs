@@ -2,13 +2,13 @@
 //! is destroyed after the last of them.
 
 use crate::config::Switches;
-use crate::device::WAIT_SLICE;
 use crate::error::{OpenError, driver};
 use crate::features::Features;
 use crate::instance::Instance;
 use crate::latch::{DeviceLatch, Opens};
 use crate::physical::Physical;
 use crate::requirements::Requirements;
+use crate::wait::WAIT_SLICE;
 use ash::vk;
 use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, Ordering};

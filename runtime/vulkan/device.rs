@@ -18,18 +18,15 @@ use crate::shadow::Shadow;
 use crate::staging::Staging;
 use crate::validation::ValidationLog;
 use crate::visibility::{self, HostView};
+use crate::wait::Submitted;
 use ash::vk;
 use core::fmt;
 use core::time::Duration;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use vkhmm_core::units::{FrameIndex, FrameRun, Ticket, Timeline};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Command, Device, DeviceError, DeviceProfile, Direction, RawBytes, Role, Submission};
-
-/// How long one wait inside the driver lasts at most: a loss that another thread notices is seen no later.
-pub(crate) const WAIT_SLICE: Duration = Duration::from_millis(20);
 
 /// One Vulkan device with its queues, arena and staging rings. Dropping it waits for its queues; buffers, kernels and imports
 /// may outlive it, the Vulkan device goes with the last of them.
@@ -43,6 +40,11 @@ pub struct VulkanDevice {
     pub(crate) shadow: Option<Mutex<Shadow>>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) roles: [usize; 6],
+    /// All timelines share one VkQueue.
+    pub(crate) one_queue: bool,
+    pub(crate) submitted: Submitted,
+    /// Submissions so far, in the order in which they began to be made.
+    pub(crate) orders: AtomicU64,
     pub(crate) arena: Arena,
     /// Only where there are sparse buffers, as is what orders their binds.
     pub(crate) sparse: Option<SparseSpace>,
@@ -151,7 +153,7 @@ impl VulkanDevice {
     }
 
     /// Reads every counter and ends what is done.
-    fn poll(&self) -> Result<Uses, DeviceError> {
+    pub(crate) fn poll(&self) -> Result<Uses, DeviceError> {
         let mut reached = Uses::NONE;
         for queue in &self.queues {
             let value = if self.ctx.mock { queue.settle_mock()? } else { queue.counter()? };
@@ -370,7 +372,8 @@ impl Device for VulkanDevice {
             shadow.submitted(ticket, &known, &self.accesses(&submission.commands))
         });
         let commands = submission.commands;
-        queue.recycler.push(InFlight { value: ticket.value, recording, commands, clocks, invalidate });
+        let (value, order) = (ticket.value, self.next_order());
+        queue.recycler.push(InFlight { value, order, recording, commands, clocks, invalidate });
         // Before the driver has it: the counter may be read as soon as it moves.
         queue.signalled.store(ticket.value, Ordering::Release);
         let given = match work {
@@ -385,6 +388,8 @@ impl Device for VulkanDevice {
             return Err(e);
         }
         state.waited.merge(&waits);
+        drop(state);
+        self.submitted.add();
         Ok(())
     }
 
@@ -395,31 +400,11 @@ impl Device for VulkanDevice {
     }
 
     fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
-        const OPERATION: &str = "wait for a timeline";
-        let injected = exit::section();
-        self.injector.enter(&self.ctx, OPERATION, Can::BeLost)?;
-        drop(injected);
-        let deadline = Instant::now().checked_add(timeout);
-        let semaphores: Vec<vk::Semaphore> = self.queues.iter().map(|q| q.semaphore).collect();
-        let values: Vec<u64> = self.queues.iter().map(|q| seen.on(q.timeline) + 1).collect();
-        let info = vk::SemaphoreWaitInfo::default()
-            .flags(vk::SemaphoreWaitFlags::ANY)
-            .semaphores(&semaphores)
-            .values(&values);
-        loop {
-            let _section = exit::section();
-            let left = deadline.map_or(WAIT_SLICE, |d| d.saturating_duration_since(Instant::now()));
-            // SAFETY: vkWaitSemaphores: the semaphores are timelines that live as long as `self`.
-            match unsafe { self.ctx.device.wait_semaphores(&info, left.min(WAIT_SLICE).as_nanos() as u64) } {
-                Ok(()) => return self.poll().map(drop),
-                Err(vk::Result::TIMEOUT) if self.ctx.is_lost() => {
-                    return Err(DeviceError::Lost { operation: OPERATION });
-                }
-                Err(vk::Result::TIMEOUT) if left.is_zero() => return Ok(()),
-                Err(vk::Result::TIMEOUT) => {}
-                Err(e) => return Err(self.ctx.failed(OPERATION, 0, e)),
-            }
-        }
+        self.wait_for_more(seen, timeout)
+    }
+
+    fn reach(&self, uses: &Uses, timeout: Duration) -> Result<(), DeviceError> {
+        self.wait_for_all(uses, timeout)
     }
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {

@@ -33,12 +33,13 @@ impl<'a> Dispatcher<'a> {
         recording: &mut Recording,
         commands: &[Command<VulkanDevice>],
         empty: vk::Buffer,
-        timed: bool,
+        clock: bool,
     ) -> Result<Option<Self>, DeviceError> {
-        let (mut count, mut sets, mut buffers) = (0_u32, 0_u32, 0_u32);
+        let (mut count, mut timed, mut sets, mut buffers) = (0_u32, 0_u32, 0_u32, 0_u32);
         for command in commands {
             if let Command::Dispatch { kernel, .. } = command {
                 count += 1;
+                timed += u32::from(clock && kernel.timed);
                 sets += kernel.set_layouts.len() as u32;
                 buffers += kernel.reflection().bindings.len() as u32;
             }
@@ -47,12 +48,12 @@ impl<'a> Dispatcher<'a> {
             return Ok(None);
         }
         let pool = recording.descriptor_pool(ctx, sets.max(1), buffers)?;
-        let queries = if timed { Some(recording.query_pool(ctx, count * 2)?) } else { None };
+        let queries = if timed > 0 { Some(recording.query_pool(ctx, timed * 2)?) } else { None };
         if let Some(queries) = queries {
-            // SAFETY: vkCmdResetQueryPool: the pool holds at least `count * 2` queries, none in use (`Recycler::take`).
-            unsafe { ctx.device.cmd_reset_query_pool(recording.cmd, queries, 0, count * 2) };
+            // SAFETY: vkCmdResetQueryPool: the pool holds at least `timed * 2` queries, none in use (`Recycler::take`).
+            unsafe { ctx.device.cmd_reset_query_pool(recording.cmd, queries, 0, timed * 2) };
         }
-        let clocks = Vec::with_capacity(count as usize);
+        let clocks = Vec::with_capacity(timed as usize);
         Ok(Some(Self { ctx, cmd: recording.cmd, pool, queries, empty, next_query: 0, clocks }))
     }
 
@@ -83,11 +84,12 @@ impl<'a> Dispatcher<'a> {
                 device.cmd_push_constants(cmd, kernel.layout, vk::ShaderStageFlags::COMPUTE, 0, &words);
             }
         }
-        self.tick();
+        let queries = self.queries.filter(|_| kernel.timed);
+        self.tick(queries);
         // SAFETY: vkCmdDispatch: the command buffer is being recorded, pipeline and descriptors were bound just above.
         unsafe { device.cmd_dispatch(cmd, groups[0], groups[1], groups[2]) };
-        self.tick();
-        if self.queries.is_some() {
+        self.tick(queries);
+        if queries.is_some() {
             self.clocks.push(Arc::clone(elapsed));
         }
         Ok(())
@@ -185,8 +187,8 @@ impl<'a> Dispatcher<'a> {
         Ok(sets)
     }
 
-    fn tick(&mut self) {
-        let Some(queries) = self.queries else { return };
+    fn tick(&mut self, queries: Option<vk::QueryPool>) {
+        let Some(queries) = queries else { return };
         let stage = vk::PipelineStageFlags2::COMPUTE_SHADER;
         // SAFETY: vkCmdWriteTimestamp2: the query is inside the pool and was reset in this command buffer (`new`); the queue
         // has a clock (`timed`).

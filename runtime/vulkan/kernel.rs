@@ -19,6 +19,9 @@ pub struct KernelOptions {
     pub subgroup_size: Option<u32>,
     /// What messages call it; the entry point's name if empty.
     pub name: String,
+    /// Its launches are timed, where the queue has a clock. Reading the clock before and behind a kernel keeps it apart from its
+    /// neighbours, and costs a software device more than a small kernel does.
+    pub timed: bool,
 }
 
 /// The value of a specialisation constant, as the bytes that the module's type takes.
@@ -65,6 +68,7 @@ pub struct VulkanKernel {
     reflection: Reflection,
     local_size: [u32; 3],
     name: String,
+    pub(crate) timed: bool,
 }
 
 impl VulkanKernel {
@@ -111,6 +115,7 @@ impl VulkanKernel {
             reflection,
             local_size,
             name,
+            timed: options.timed,
         };
         kernel.make_layouts()?;
         kernel.make_pipeline(cache, words, &options)?;

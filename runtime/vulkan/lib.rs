@@ -64,6 +64,7 @@ mod shadow;
 mod staging;
 mod validation;
 mod visibility;
+mod wait;
 mod warm;
 mod watch;
 

@@ -19,7 +19,9 @@ use crate::queues::{self, Plan, Queue};
 use crate::report::DeviceReport;
 use crate::requirements::{Level, Requirements};
 use crate::staging::Staging;
+use crate::wait::{Submitted, share_one};
 use ash::vk;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use vkhmm_core::units::Timeline;
 use vkhmm_port::{DeviceProfile, RawBytes, Role, SparseProfile};
@@ -166,6 +168,9 @@ impl VulkanDevice {
             report,
             injector: Injector::new(&config.switches),
             shadow: guarded.then(Mutex::default),
+            one_queue: share_one(&queues),
+            submitted: Submitted::default(),
+            orders: AtomicU64::new(0),
             queues,
             roles: plan.roles,
             arena,

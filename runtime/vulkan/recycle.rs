@@ -23,6 +23,8 @@ pub(crate) struct Recording {
 pub(crate) struct InFlight {
     /// Its value on the queue's timeline.
     pub(crate) value: u64,
+    /// Its place among the submissions of all queues.
+    pub(crate) order: u64,
     /// None of a submission of binds, which records no commands.
     pub(crate) recording: Option<Recording>,
     /// Keeps what the commands name.
@@ -130,6 +132,12 @@ impl Recycler {
             exit::began();
         }
         self.lists().in_flight.push_back(entry);
+    }
+
+    /// Order and value of the oldest submission above `seen` that nobody has ended yet.
+    pub(crate) fn oldest(&self, seen: u64) -> Option<(u64, u64)> {
+        let lists = self.lists();
+        lists.in_flight.iter().find(|entry| entry.value > seen).map(|entry| (entry.order, entry.value))
     }
 
     /// Takes the newest submission back: the driver refused it. Its commands.

@@ -155,6 +155,12 @@ pub(crate) fn kernel(rt: &Runtime, spirv: &[u8]) -> Kernel {
     unsafe { rt.kernel(spirv) }.expect("a shipped kernel")
 }
 
+/// As [`kernel`]; its launches are timed.
+pub(crate) fn timed_kernel(rt: &Runtime, spirv: &[u8]) -> Kernel {
+    // SAFETY: as in `kernel`.
+    unsafe { rt.kernel_builder(spirv).timed().build() }.expect("a shipped kernel")
+}
+
 /// What happened since `before`.
 pub(crate) fn since(rt: &Runtime, before: &Stats) -> Stats {
     rt.stats().since(before)

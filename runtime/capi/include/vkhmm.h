@@ -457,8 +457,8 @@ typedef struct vkhmm_kernel_options {
     size_t spec_count;
     /// The subgroup size to run with. Default: the device's choice.
     uint32_t subgroup_size;
-    /// Zero.
-    uint32_t reserved;
+    /// Nonzero: its launches are timed, for vkhmm_launch_elapsed. Not free: it keeps the kernel apart from its neighbours.
+    uint32_t timed;
 } vkhmm_kernel_options;
 
 /// A compiled kernel. Zero names none.
@@ -951,7 +951,8 @@ vkhmm_result vkhmm_launch_wait(struct vkhmm_launch launch,
 /// Errors: Of handles, FORKED.
 vkhmm_result vkhmm_launch_is_done(struct vkhmm_launch launch, uint32_t *done);
 
-/// How many nanoseconds the kernel ran on the device; NONE before it is over, and where the device has no clock.
+/// How many nanoseconds the kernel ran on the device; NONE before it is over, where the device has no
+/// clock, and for kernels that are not timed (vkhmm_kernel_options).
 ///
 /// Errors: Of handles, FORKED.
 vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch,

@@ -7,10 +7,12 @@
 //!  writes   │ exclusive │ absent    │ current once the hold is over │ waits    │ waits     │ lost
 //! ```
 //!
-//! The holds are the launch's own and end with it, so that a loss tells exactly what was being written. A block that is used so has
+//! The holds are the launch's own and end with it, or pass to a later launch of the same queue whose own cover them
+//! ([`Block::take_over`]), so that a loss tells exactly what was being written. A block that is used so has
 //! no frames, and never gets any: how kernels reach a range is settled before the first hold, for life.
 
 use super::{Block, Hold, HoldKind, LaunchMasks};
+use crate::mask::PageMask;
 use crate::units::OpId;
 
 impl Block {
@@ -56,6 +58,24 @@ impl Block {
         debug_assert!(!self.writable.intersects(&masks.read), "protect before the device reads");
         self.host_valid |= masks.all();
     }
+
+    /// Ends holds of earlier operations that `op` holds as strongly, as far as `before` says that they are over before `op` is: what
+    /// they keep away, `op` keeps away as long and longer, and what a loss finds under them it finds under `op`.
+    pub fn take_over(&mut self, op: OpId, before: impl Fn(OpId) -> bool) {
+        let of = |wanted: &dyn Fn(HoldKind) -> bool| {
+            let mine = self.holds.iter().filter(|h| h.op == op && wanted(h.kind));
+            mine.fold(PageMask::EMPTY, |all, h| all | h.mask)
+        };
+        let (written, all) = (of(&|kind| kind == HoldKind::Exclusive), of(&|_| true));
+        self.holds.retain(|hold| {
+            let covered = match hold.kind {
+                HoldKind::Exclusive => written.covers(&hold.mask),
+                HoldKind::Reading | HoldKind::InPlace => all.covers(&hold.mask),
+            };
+            hold.op == op || !covered || !before(hold.op)
+        });
+        self.refresh_holds();
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +83,6 @@ mod tests {
     use super::*;
     use crate::block::FaultAnswer;
     use crate::check::check;
-    use crate::mask::PageMask;
     use crate::pagemap::Location;
     use crate::units::Geometry;
     use alloc::vec;
@@ -138,6 +157,24 @@ mod tests {
         assert_eq!(launch(&mut block, 2, &masks(2..6, 0..0)), vec![]);
         assert_eq!(launch(&mut block, 3, &masks(0..0, 3..4)), vec![OpId(1), OpId(2)]);
         assert_eq!(launch(&mut block, 4, &masks(3..4, 4..5)), vec![OpId(2), OpId(3)]);
+    }
+
+    #[test]
+    fn holds_pass_to_the_launch_that_covers_them_and_comes_after() {
+        let mut block = block();
+        launch(&mut block, 1, &masks(0..0, 0..2));
+        launch(&mut block, 2, &masks(2..4, 0..0));
+        launch(&mut block, 3, &masks(0..0, 4..6));
+        // Covers all, but reads what 1 writes; 3 is not known to be over before.
+        launch(&mut block, 4, &masks(0..2, 2..6));
+        block.take_over(OpId(4), |op| op != OpId(3));
+        let left: Vec<_> = block.holds().iter().map(|hold| hold.op.0).collect();
+        assert_eq!(left, [1, 3, 4, 4]);
+        assert_eq!(check(&block), Ok(()));
+        assert_eq!(block.at_stake(), PageMask::range(0..6));
+        assert!(!block.finish(OpId(2)) && block.finish(OpId(1)) && block.finish(OpId(3)));
+        assert_eq!(block.at_stake(), PageMask::range(2..6), "what 4 writes is at stake until 4 is over");
+        assert!(block.finish(OpId(4)) && block.is_idle());
     }
 
     #[test]

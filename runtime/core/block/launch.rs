@@ -119,6 +119,8 @@ impl Block {
         let copy_in = need & self.host_valid;
         let work = LaunchWork { copy_in, zero, refault: copy_in & self.evicted };
         self.evicted.remove(&masks.all());
+        let shared = self.dev().valid & self.host_valid;
+        self.uploads.launched(masks.read, copy_in, masks.exclusive(), shared);
         self.host_valid |= zero & masks.read;
         self.dev_mut().valid |= masks.all();
         self.host_valid.remove(&masks.exclusive());

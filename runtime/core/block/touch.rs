@@ -32,6 +32,9 @@ impl Block {
         if matches!(answer, FaultAnswer::Park(_) | FaultAnswer::ParkFull) {
             self.park(page, write);
         }
+        if write && matches!(answer, FaultAnswer::ReadWrite(_)) {
+            self.note_upload(page);
+        }
         answer
     }
 
@@ -63,9 +66,10 @@ impl Block {
             }
             Location::Host => FaultAnswer::ReadWrite(unread & self.host_valid.minus(&self.dev().valid)),
             Location::Shared if write => {
-                // Only the sub-block of the store: pages beside it keep their duplicates.
+                // Only the sub-block of the store, and what is uploaded with it: other pages keep their duplicates.
                 let sub = PageMask::single(page).rounded_to(self.geometry.pages_per_sub);
-                FaultAnswer::ReadWrite(unread & sub & self.host_valid)
+                let with = self.upload_with(page).minus(&self.held_exclusive).minus(&in_place);
+                FaultAnswer::ReadWrite((unread & sub & self.host_valid) | with)
             }
             Location::Shared if duplicates => {
                 FaultAnswer::ReadOnly(free & self.host_valid & self.dev().valid)
@@ -108,6 +112,8 @@ impl Block {
     pub fn make_host(&mut self, mask: PageMask) {
         debug_assert!(self.host_valid.covers(&mask), "only pages with host bytes become Host without a copy");
         debug_assert!(!self.held_exclusive.intersects(&mask), "nobody else may hold what the CPU writes");
+        let ended = self.dev().valid & mask;
+        self.uploads.stored(ended);
         self.dev_mut().valid.remove(&mask);
     }
 

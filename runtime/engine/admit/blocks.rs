@@ -22,19 +22,20 @@ pub(crate) struct BlockPlan<P: Ports> {
     /// The launch's own pages.
     pub(crate) masks: LaunchMasks,
     /// Pages whose device copies go.
-    pub(super) evict: PageMask,
+    pub(crate) evict: PageMask,
     /// Sub-blocks that change frames: number and new frame.
-    pub(super) moves: Vec<(u32, FrameIndex)>,
+    pub(crate) moves: Vec<(u32, FrameIndex)>,
     /// Frames of the launch's pages: sub-block and frame.
-    pub(super) frames: Vec<(u32, FrameIndex)>,
+    pub(crate) frames: Vec<(u32, FrameIndex)>,
 }
 
 /// By block of the reservation, so that locks are taken ascending.
 pub(crate) type Blocks<P> = BTreeMap<u32, BlockPlan<P>>;
 
-impl<P: Ports> Engine<P> {
-    fn plan_of<'a>(blocks: &'a mut Blocks<P>, range: &Arc<RangeCell<P>>, index: u32) -> &'a mut BlockPlan<P> {
-        blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {
+impl<P: Ports> BlockPlan<P> {
+    /// Nothing.
+    pub(crate) fn new(range: &Arc<RangeCell<P>>, index: u32) -> Self {
+        Self {
             range: Arc::clone(range),
             index,
             in_place: false,
@@ -42,7 +43,13 @@ impl<P: Ports> Engine<P> {
             evict: PageMask::EMPTY,
             moves: Vec::new(),
             frames: Vec::new(),
-        })
+        }
+    }
+}
+
+impl<P: Ports> Engine<P> {
+    fn plan_of<'a>(blocks: &'a mut Blocks<P>, range: &Arc<RangeCell<P>>, index: u32) -> &'a mut BlockPlan<P> {
+        blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan::new(range, index))
     }
 
     pub(crate) fn argument_blocks(&self, spec: &LaunchSpec<P>) -> Blocks<P> {

@@ -72,10 +72,16 @@ impl<P: Ports> Engine<P> {
             }
             let work = if plan.in_place {
                 block.in_place_commit(&plan.masks);
+                if cause == Cause::Launch && !ops.main.is_open() {
+                    block.take_over(ops.main.id, |id| self.is_ordered(id));
+                }
                 LaunchWork::default()
             } else {
                 block.launch_commit(ops.copy.id, &plan.masks)
             };
+            if !work.copy_in.is_empty() {
+                block.note_duplicates(&plan.range.gate.lock().uses);
+            }
             Counters::add(
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),

@@ -8,7 +8,7 @@ use crate::trace::TraceCause;
 use crate::{Engine, EngineError, MutexOf, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::{DerefMut, Range};
 use vkhmm_core::block::{Block, Conflict, Hold, HoldKind, pages_of_sub};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::units::PageRun;
@@ -164,7 +164,10 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Takes R away from what the launch writes, and stores from what it reads: program order, and L0's only place.
-    fn weaken(&self, group: &mut Group<'_, P>) -> Result<(), EngineError> {
+    pub(crate) fn weaken<B: DerefMut<Target = Block>>(
+        &self,
+        group: &mut [(&BlockPlan<P>, B)],
+    ) -> Result<(), EngineError> {
         let start = self.exec.now();
         let protects = self.host.profile().protect;
         let (mut absent, mut read_only) = (Vec::new(), Vec::new());

@@ -5,6 +5,8 @@ mod common;
 
 use common::{PAGE, SMALL, alone_passes, is_child, run, segv, try_open};
 use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vkhmm_linux::{Config, EngineChoice, Verdict, open};
@@ -95,10 +97,63 @@ fn mprotect_is_chosen_where_userfaultfd_is_forbidden() {
     }
 }
 
+/// The example of that name, built beside this test, or now.
+fn wrapper() -> PathBuf {
+    let here = std::env::current_exe().expect("a path");
+    let folder = here.parent().and_then(Path::parent).expect("deps lies in the profile's folder");
+    let path = folder.join("examples/deny_userfaultfd");
+    if !path.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--package",
+            "vkhmm-linux",
+            "--example",
+            "deny_userfaultfd",
+        ]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().is_ok_and(|status| status.success()), "{build:?}");
+    }
+    path
+}
+
+#[test]
+fn mprotect_is_chosen_where_the_device_node_is_forbidden_too() {
+    const TEST: &str = "mprotect_is_chosen_where_the_device_node_is_forbidden_too";
+    if !is_child(TEST) {
+        return alone_passes(TEST, &format!("RUNNER='{}';", wrapper().display()));
+    }
+    let opened = open(&SMALL).expect("mprotect works everywhere");
+    let text = opened.report.to_string();
+    println!("{text}");
+    assert_eq!(opened.report.chosen, EngineChoice::SegvMprotect);
+    let refused: Vec<_> = text.lines().filter(|line| line.contains(": refused:")).collect();
+    assert_eq!(refused.len(), 3, "{text}");
+    assert!(
+        refused[0].contains("/dev/userfaultfd") && refused.iter().all(|line| line.contains("seccomp")),
+        "{text}"
+    );
+    let memory = try_open(SMALL).expect("as before");
+    let load = memory.load_apart(3);
+    assert_eq!(memory.fault().page.0, 3);
+    memory.host.populate(run(3, 1)).expect("populate");
+    memory.fill_alias(3, 7);
+    memory.host.publish(run(3, 1), Access::ReadWrite).expect("publish");
+    assert_eq!(load.join().expect("the thread"), 7);
+}
+
 #[test]
 fn what_a_sandbox_lacks_is_said() {
     let text = open(&segv(true)).expect("mprotect works everywhere").report.to_string();
     assert!(text.contains("no MADV_WIPEONFORK") && text.contains("no hole punching"), "{text}");
+    if open(&Config { engine: Some(EngineChoice::UffdThreadUserOnly), ..SMALL }).is_err() {
+        println!("skipped: this may be a sandbox");
+        return;
+    }
     let text = open(&segv(false)).expect("mprotect works everywhere").report.to_string();
     assert!(!text.contains("no MADV_WIPEONFORK") && !text.contains("no hole punching"), "{text}");
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rustix::io;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munlock, munmap};
 use vkhmm_port::Access;
 
 /// What R shows of a page.
@@ -63,12 +63,19 @@ unsafe impl Sync for Pages {}
 impl Pages {
     /// `count` absent pages.
     pub(super) fn new(count: usize) -> io::Result<Self> {
-        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let bytes = Self::bytes(count);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new private mapping at a place the kernel chooses touches no existing memory.
-        let start = unsafe { mmap_anonymous(null_mut(), Self::bytes(count), access, flags)? };
+        let start = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), flags)? };
         let words = NonNull::new(start.cast()).ok_or(io::Errno::NOMEM)?;
-        Ok(Self { words, count })
+        let pages = Self { words, count };
+        // Access comes last: after mlockall(MCL_FUTURE) the kernel would otherwise fill all of it here.
+        // SAFETY: the mapping just made, which nobody uses yet.
+        unsafe {
+            munlock(start, bytes)?;
+            mprotect(start, bytes, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        }
+        Ok(pages)
     }
 
     const fn bytes(count: usize) -> usize {

@@ -30,11 +30,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
             // A launch takes its time to decide, so that somebody meets it.
             Edit {
                 file: "runtime/engine/launch.rs",
-                find: "let dispatch = self.dispatch(kernel, &spec, &bound);",
+                find: "let bound = if weakened { self.find_spans(&spec) } else { None };",
                 replace: "if AWAKE {
             (0..100).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
         }
-        let dispatch = self.dispatch(kernel, &spec, &bound);",
+        let bound = if weakened { self.find_spans(&spec) } else { None };",
             },
         ],
     },
@@ -75,16 +75,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
             // Blocks in the order in which the arguments name them.
             Edit {
                 file: "runtime/engine/admit/blocks.rs",
-                find: "pub(super) frames: Vec<(u32, FrameIndex)>,",
-                replace: "pub(super) frames: Vec<(u32, FrameIndex)>,
-    pub(super) named: usize,",
+                find: "pub(crate) frames: Vec<(u32, FrameIndex)>,",
+                replace: "pub(crate) frames: Vec<(u32, FrameIndex)>,
+    pub(crate) named: usize,",
             },
             Edit {
                 file: "runtime/engine/admit/blocks.rs",
-                find: "blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {",
+                find: "moves: Vec::new(), frames: Vec::new(),",
+                replace: "moves: Vec::new(),
+            frames: Vec::new(),
+            named: 0,",
+            },
+            Edit {
+                file: "runtime/engine/admit/blocks.rs",
+                find: "blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan::new(range, index))",
                 replace: "let named = blocks.len();
-        blocks.entry(range.first.0 + index).or_insert_with(|| BlockPlan {
-            named,",
+        blocks
+            .entry(range.first.0 + index)
+            .or_insert_with(|| BlockPlan { named, ..BlockPlan::new(range, index) })",
             },
             Edit {
                 file: "runtime/engine/admit/holds.rs",
@@ -196,9 +204,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 1000,
         edits: &[Edit {
             file: "runtime/engine/complete.rs",
-            find: "while lane.front().is_some_and(|f| f.ticket.value <= now.on(f.ticket.timeline)) {",
+            find: "f.ticket.value <= now.on(f.ticket.timeline) && (which",
             replace: "let any = now.iter().map(|t| t.value).max().unwrap_or(0);
-                while lane.front().is_some_and(|f| f.ticket.value <= if AWAKE { any } else { now.on(f.ticket.timeline) }) {",
+                    f.ticket.value <= if AWAKE { any } else { now.on(f.ticket.timeline) } && (which",
         }],
     },
     Mutant {

@@ -31,7 +31,10 @@ fn uints(bytes: &[u8]) -> Vec<u32> {
 fn bindings_and_push_constants_reach_the_kernel_and_time_is_told() {
     let mut rig = Rig::open(|_| {});
     rig.device().grow(FrameIndex(0), 32).expect("grow");
-    let kernel = rig.kernel("scale", KernelOptions { name: "scale".into(), ..KernelOptions::default() });
+    let kernel = rig.kernel(
+        "scale",
+        KernelOptions { name: "scale".into(), ..KernelOptions { timed: true, ..KernelOptions::default() } },
+    );
     assert_eq!((kernel.name(), kernel.local_size()), ("scale", [64, 1, 1]));
     let writes: Vec<bool> = kernel.reflection().bindings.iter().map(|b| b.may_write).collect();
     assert_eq!(writes, [false, true]);

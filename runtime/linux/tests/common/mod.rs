@@ -75,11 +75,20 @@ pub(crate) fn declared() -> Memory {
 pub(crate) struct Memory {
     pub(crate) host: Arc<LinuxHost>,
     pub(crate) source: Option<Arc<LinuxFaults>>,
+    /// Messages say whether a touch was a store; in some sandboxes they cannot.
+    stores_known: bool,
 }
 
 impl Memory {
     fn new(opened: Opened) -> Self {
-        Self { host: opened.host, source: opened.source }
+        let stores_known =
+            !opened.report.fallbacks.iter().any(|line| line.contains("whether a touch was a store"));
+        Self { host: opened.host, source: opened.source, stores_known }
+    }
+
+    /// Whether `fault` is what is said of a store.
+    pub(crate) fn is_store(&self, fault: Fault) -> bool {
+        fault.write || !self.stores_known
     }
 
     /// Address of byte `at` of page `page` in R.

@@ -22,9 +22,17 @@ pub enum FaultEngine {
     UffdThread,
     /// The same for ordinary users: system calls on absent pages fail with EFAULT outside host guards.
     UffdThreadUser,
+    /// The same, answered in the touching thread, in SIGBUS: by request alone, since an application may have a handler of its own.
+    UffdSigbus,
+    /// Page protection, answered in the touching thread, in SIGSEGV: where userfaultfd is refused.
+    SegvMprotect,
     /// No faults: slices are brought home as they are made.
     Declared,
 }
+
+/// What `VKHMM_FAULT_ENGINE` may say.
+pub(crate) const FAULT_ENGINES: &str =
+    "uffd-thread, uffd-thread-user, uffd-sigbus, segv-mprotect or declared";
 
 /// Which buffers ranges get for kernels to reach them through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,9 +249,11 @@ impl Builder {
     fn host_config(&self) -> Result<vkhmm_linux::Config> {
         let engine = match self.engine {
             Some(engine) => Some(engine),
-            None => env("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared", |v| match v {
+            None => env("VKHMM_FAULT_ENGINE", FAULT_ENGINES, |v| match v {
                 "uffd-thread" => Some(FaultEngine::UffdThread),
                 "uffd-thread-user" => Some(FaultEngine::UffdThreadUser),
+                "uffd-sigbus" => Some(FaultEngine::UffdSigbus),
+                "segv-mprotect" => Some(FaultEngine::SegvMprotect),
                 "declared" => Some(FaultEngine::Declared),
                 _ => None,
             })?,
@@ -257,6 +267,8 @@ impl Builder {
             engine: engine.map(|e| match e {
                 FaultEngine::UffdThread => vkhmm_linux::EngineChoice::UffdThread,
                 FaultEngine::UffdThreadUser => vkhmm_linux::EngineChoice::UffdThreadUserOnly,
+                FaultEngine::UffdSigbus => vkhmm_linux::EngineChoice::UffdSigbus,
+                FaultEngine::SegvMprotect => vkhmm_linux::EngineChoice::SegvMprotect,
                 FaultEngine::Declared => vkhmm_linux::EngineChoice::Declared,
             }),
             reservation_bytes: or_env(self.reservation, "VKHMM_RESERVE", SIZE, size)?,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use vkhmm_core::pagemap::MemoryKind;
-use vkhmm_linux::EngineReport;
+use vkhmm_linux::{EngineChoice, EngineReport};
 use vkhmm_port::DeviceProfile;
 use vkhmm_vulkan::DeviceReport;
 
@@ -46,17 +46,15 @@ impl Doctor {
 
     /// One line: what works, and what is missing for more.
     pub fn verdict(&self) -> String {
-        use vkhmm_linux::EngineChoice;
         match self.host.chosen {
             EngineChoice::UffdThread => "good: CPU touches, system calls and kernels share memory".into(),
-            EngineChoice::UffdThreadUserOnly => {
+            EngineChoice::UffdThreadUserOnly | EngineChoice::UffdSigbus | EngineChoice::SegvMprotect => {
                 "good, with one limit: system calls on memory that is on the device need a host() guard"
                     .into()
             }
             EngineChoice::Declared => {
                 "works without page faults: whole slices come home when they are borrowed".into()
             }
-            other => format!("works with {}", other.name()),
         }
     }
 }
@@ -64,7 +62,7 @@ impl Doctor {
 /// The variables that fill what a program leaves open.
 const VARIABLES: [(&str, &str); 18] = [
     ("VKHMM_DEVICE", "part of a device's name, or its number"),
-    ("VKHMM_FAULT_ENGINE", "uffd-thread, uffd-thread-user or declared"),
+    ("VKHMM_FAULT_ENGINE", crate::builder::FAULT_ENGINES),
     ("VKHMM_MEMORY_KIND", "device-private, device-bar, device-coherent or unified-memory"),
     ("VKHMM_MEMORY_LIMIT", "bytes of device memory, as 64MiB"),
     ("VKHMM_PLACEMENT", "span or sparse"),
@@ -107,7 +105,8 @@ impl fmt::Display for Doctor {
         writeln!(f, "  policy     {}", self.policy)?;
         writeln!(f, "\nHost")?;
         writeln!(f, "{}", self.host)?;
-        writeln!(f, "  map granule 4 KiB; strict I/O {}", if self.strict_io { "on" } else { "off" })?;
+        let granule = if self.host.chosen == EngineChoice::SegvMprotect { "2 MiB" } else { "4 KiB" };
+        writeln!(f, "  map granule {granule}; strict I/O {}", if self.strict_io { "on" } else { "off" })?;
         writeln!(f, "\nVariables (they fill what a program leaves open)")?;
         for (name, meaning) in VARIABLES {
             let now = std::env::var(name).map(|v| format!("  [{v}]")).unwrap_or_default();

@@ -199,7 +199,8 @@ impl World {
         let one = |_| {
             let spec = Self::spec(&kernel, range, from, access);
             let before = self.engine.stats();
-            (LOCKS.set([0; 7]), ALLOCATIONS.set(0));
+            LOCKS.set([0; 7]);
+            ALLOCATIONS.set(0);
             let op = self.engine.launch(spec).expect("launch");
             let (locks, allocations) = (LOCKS.get(), ALLOCATIONS.get());
             drop(op);

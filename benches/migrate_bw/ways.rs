@@ -3,7 +3,7 @@
 use crate::raw::Piece;
 use anyhow::{Result, ensure};
 use std::time::Instant;
-use vkhmm::{Launch, Managed, Runtime};
+use vkhmm::{Prefetch, Managed, Runtime};
 
 /// How bytes come home.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Shape {
     fn each(
         &self,
         memory: &[Managed<u32>],
-        ask: impl Fn(&Managed<u32>, std::ops::Range<usize>) -> vkhmm::Result<Launch>,
+        ask: impl Fn(&Managed<u32>, std::ops::Range<usize>) -> vkhmm::Result<Prefetch>,
     ) -> Result<()> {
         let mut asked = Vec::new();
         for array in memory {

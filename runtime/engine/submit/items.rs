@@ -95,8 +95,9 @@ impl<P: Ports> Engine<P> {
             && profile.timeline(Role::CopyOut) == profile.timeline(Role::Compute);
         let (outs, ins) = (import_copies(profile.regions_max, &item.outs, true), self.inward(&item));
         if bytes <= profile.inline_copy_bytes || one_queue {
-            let copies = !outs.is_empty() || !ins.is_empty();
-            if copies {
+            // Who comes after one of them waits for its ticket: what does not ride must not seem to.
+            let riders = [(&item.copy, !ins.is_empty()), (&item.evict, !outs.is_empty())];
+            if riders.iter().any(|(_, rides)| *rides) {
                 let batch = self.open_batch(submit);
                 batch.waits.merge(&without(waits, profile.timeline(Role::Compute)));
                 for group in [outs, ins] {
@@ -105,7 +106,7 @@ impl<P: Ports> Engine<P> {
                 }
                 batch.barrier(&self.counters);
                 let ticket = batch.ticket;
-                for op in [&item.copy, &item.evict] {
+                for (op, _) in riders.into_iter().filter(|(_, rides)| *rides) {
                     self.fly(Flight::of(ticket, op));
                 }
             }

@@ -66,10 +66,11 @@ impl<P: Ports> Engine<P> {
             }
             (from..to).any(|sub| arena.placement.frame_of(range.id, sub).is_some())
         };
-        if !there || self.check_alive().is_err() {
+        if !there {
             return;
         }
-        if let Some(_turn) = self.take_turn_at_once() {
+        // Alive in one's turn: a loss is settled in a turn, and ends nothing that comes after.
+        if let Some(_turn) = self.take_turn_at_once().filter(|_| self.check_alive().is_ok()) {
             // What cannot go now goes later, without a copy; a loss is settled by itself.
             let _ = self.evict_at_once(EvictGoal::Within(range.id, from, to));
         }

@@ -267,7 +267,11 @@ impl<P: Ports> Engine<P> {
             evict: self.new_op(&spec.label),
         };
         let admitted = match self.take_turn_at_once() {
-            Some(_turn) => self.try_admit(&ops, &spec, &wants, &of_argument),
+            // In one's turn: a loss is settled in a turn, and ends nothing that comes after.
+            Some(_turn) => match self.check_alive() {
+                Ok(()) => self.try_admit(&ops, &spec, &wants, &of_argument),
+                Err(error) => Err(Refusal::Error(error)),
+            },
             None => Err(Refusal::Wait),
         };
         match admitted {

@@ -37,7 +37,7 @@ pub(crate) struct Way<D: Device> {
 }
 
 /// Sub-blocks that a request's plan gave frames.
-pub(crate) type Claim<P> = (Range<u32>, Arc<Op<P>>);
+pub(crate) type Claim<P> = (core::ops::Range<u32>, Arc<Op<P>>);
 
 /// One allocation: whole blocks, each with its lock.
 pub struct RangeCell<P: Ports> {

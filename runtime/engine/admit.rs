@@ -21,8 +21,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use vkhmm_core::block::Cause;
-use vkhmm_core::placement::{EvictGoal, Placed, Want};
-use vkhmm_core::units::{OpId, RangeId};
+use vkhmm_core::placement::{Placed, Want};
+use vkhmm_core::units::OpId;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
 
@@ -254,16 +254,14 @@ impl<P: Ports> Engine<P> {
             self.unplace(ops.main.id, &plan);
             Err(refusal)
         };
-        if self.evicts_own(&blocks, &plan.evictions) {
+        let own = self.own_evictions(&blocks, &plan.evictions);
+        if !own.is_empty() {
             // Comes home first, in an item of its own, so that its bytes are there when they are copied in again.
             self.unplace(ops.main.id, &plan);
             if ops.aim == Aim::Hint {
                 return Err(Refusal::NoRoom);
             }
-            let mut own: Vec<RangeId> = plan.evictions.iter().map(|e| e.range).collect();
-            own.dedup();
-            for range in own {
-                let goal = EvictGoal::Range(range);
+            for goal in own {
                 if acquires { self.evict_at_once(goal) } else { self.evict_in_turn(goal).map(drop) }
                     .map_err(Refusal::Error)?;
             }

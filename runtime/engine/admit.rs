@@ -85,11 +85,14 @@ impl From<NoFrames> for Refusal {
     }
 }
 
-/// What planning and pass one found that the device must wait for.
+/// What planning and pass one found that the device must wait for. Operations, and not their numbers: one may be over, and out of
+/// the table, before its uses are asked for.
 struct Found<P: Ports> {
     uses: Uses,
-    /// Operations, and not their numbers: one may be over, and out of the table, before its uses are asked for.
+    /// Before anything is copied.
     after: Vec<Arc<Op<P>>>,
+    /// Before the kernel.
+    before_kernel: Vec<Arc<Op<P>>>,
 }
 
 impl<P: Ports> Engine<P> {
@@ -274,7 +277,7 @@ impl<P: Ports> Engine<P> {
             block.frames = self.frames_of(block, wants, &plan);
         }
         let claims = self.claims_of(spec);
-        let mut found = Found { uses: plan.deps.uses, after };
+        let mut found = Found { uses: plan.deps.uses, after, before_kernel: Vec::new() };
         if let Err(refusal) = self.take_holds(ops, &blocks, &mut found) {
             return undo(refusal);
         }

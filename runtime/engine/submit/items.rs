@@ -83,6 +83,12 @@ impl<P: Ports> Engine<P> {
         waits
     }
 
+    /// `waits`, and what the kernel alone waits for.
+    pub(super) fn kernel_waits(item: &Item<P>, mut waits: Uses) -> Uses {
+        item.before_kernel.iter().for_each(|op| waits.merge(&op.uses()));
+        waits
+    }
+
     /// Items whose bytes go straight between A and the device (or that copy nothing).
     pub(super) fn process_direct(&self, submit: &mut Submit<P>, mut item: Item<P>) -> [Arc<Op<P>>; 3] {
         let mut waits = self.waits_of(&item);
@@ -122,6 +128,7 @@ impl<P: Ports> Engine<P> {
         }
         let (launched, grant) = (item.dispatch.is_some(), item.grant);
         waits.merge(&waited);
+        let waits = Self::kernel_waits(&item, waits);
         if let Some(dispatch) = item.dispatch {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }

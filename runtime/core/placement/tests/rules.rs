@@ -260,7 +260,7 @@ fn eviction_by_goal_takes_what_is_cheap_and_never_what_is_queued_or_pinned() {
     let evicted = p.evict(OpId(5), EvictGoal::Frames(1));
     assert_eq!(evicted.iter().map(|e| e.range).collect::<Vec<_>>(), [range(0)], "the oldest");
     p.abort(OpId(5));
-    assert_eq!(p.evict(OpId(5), EvictGoal::Range(range(1))), []);
+    assert_eq!(p.evict(OpId(5), EvictGoal::Within(range(1), 0, u32::MAX)), []);
     p.abort(OpId(5));
     let piece = p.evict(OpId(5), EvictGoal::Piece(FrameIndex(8)));
     assert_eq!(piece.iter().map(|e| e.range).collect::<Vec<_>>(), [range(2)]);

@@ -836,15 +836,16 @@ vkhmm_result vkhmm_buffer_placement(struct vkhmm_buffer buffer,
 /// Errors: LOST, OUT_OF_RANGE; of handles, FORKED.
 vkhmm_result vkhmm_buffer_check(struct vkhmm_buffer buffer, uint64_t offset, uint64_t bytes);
 
-/// Starts to copy bytes to the device, where they stay readable by the host. `launch`, to wait for it, may be NULL.
+/// Starts to copy bytes to the device, where they stay readable by the host. A hint: it does what it can without waiting for, or
+/// taking from, anybody. `launch`, to wait for it, may be NULL.
 ///
-/// Errors: WORKING_SET_TOO_LARGE, DEVICE_LOST, OUT_OF_RANGE; of handles, FORKED.
+/// Errors: LOST, DEVICE_LOST, OUT_OF_RANGE; of handles, FORKED.
 vkhmm_result vkhmm_prefetch_to_device(struct vkhmm_buffer buffer,
                                       uint64_t offset,
                                       uint64_t bytes,
                                       struct vkhmm_launch *launch);
 
-/// Starts to bring bytes home; the device's copies stay valid. `launch`, to wait for it, may be NULL.
+/// Starts to bring bytes home, after unfinished launches that write them; the device's copies stay valid. `launch`, to wait for it, may be NULL.
 ///
 /// Errors: LOST, OUT_OF_RANGE; of handles, FORKED.
 vkhmm_result vkhmm_prefetch_to_host(struct vkhmm_buffer buffer,
@@ -955,8 +956,7 @@ vkhmm_result vkhmm_launch_is_done(struct vkhmm_launch launch, uint32_t *done);
 /// clock, and for kernels that are not timed (vkhmm_kernel_options).
 ///
 /// Errors: Of handles, FORKED.
-vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch,
-                                  uint64_t *ns);
+vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch, uint64_t *ns);
 
 /// Gives the handle up; the work goes on. In a forked child it does nothing.
 ///

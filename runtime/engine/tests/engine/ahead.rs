@@ -1,8 +1,6 @@
 //! What comes home beyond a touch: when, how much of it, and what it must not take from anybody. Everything by counts.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_engine::AccessKind::{Overwrite, Write};

@@ -1,8 +1,6 @@
 //! Copies in beside kernels: what a copy waits for, while a kernel runs until it is told to end. Nothing here looks at a clock.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -190,17 +190,19 @@ pub struct Victim {
 const COPY_IN: u64 = 1 << 20;
 /// What its copy out costs: beside copies in, on a link that carries both ways at once.
 const COPY_OUT: u64 = COPY_IN / 2;
-/// How many times dearer a busy one is. In a sweep whoever was used last is the farthest from its next use, and busy; the one before
-/// it costs hardly more bytes, and its frames can be filled while kernels run.
-const BUSY: u64 = 8;
+/// A busy one is dearer by this part of its price. In a sweep whoever was used last is the farthest from its next use, and busy; one
+/// from a few launches before costs hardly more bytes, and its frames can be filled while kernels run. More would cost more bytes
+/// than the wait is worth.
+const BUSY: u64 = 4;
 
 /// See [`Policy::price`](super::Policy::price), of [`Adaptive`](super::Adaptive).
 pub(super) fn price(victim: &Victim) -> u64 {
     let Some(next) = victim.next else { return 1 };
     let frames = u64::from(victim.frames);
     let copy_in = if next.overwrites { frames } else { frames * COPY_IN };
-    let busy = if victim.busy { BUSY } else { 1 };
-    ((copy_in + u64::from(victim.dirty) * COPY_OUT) * busy / next.within).max(1)
+    let cost = copy_in + u64::from(victim.dirty) * COPY_OUT;
+    let wait = if victim.busy { cost / BUSY } else { 0 };
+    ((cost + wait) / next.within).max(1)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use vkhmm_core::pagemap::Location;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_port::fake::FakeKernel;
 use vkhmm_port::{Device, Role};
@@ -40,6 +41,11 @@ impl Drop for Gated {
     }
 }
 
+/// Sets its second binding.
+fn second_set(value: u8) -> FakeKernel {
+    FakeKernel::new(move |bindings, _, _| bindings[1].fill(value))
+}
+
 /// How far copies in are.
 fn copies_in(w: &World) -> u64 {
     w.device.completed().expect("no loss").on(w.device.profile().timeline(Role::CopyIn))
@@ -61,26 +67,25 @@ fn arrays<const N: usize>(w: &World) -> [Range; N] {
     })
 }
 
-/// A launch that waits for a kernel claimed frames of two ranges; copies to other frames of these ranges waited with it.
+/// A launch claimed frames that a kernel still used; copies to other frames of all its ranges waited with it.
 #[test]
 fn a_copy_does_not_wait_for_what_others_of_its_range_wait_for() {
     within(30, || {
-        let w = World::new(Setup { limit_frames: 4, plain: true, ..Setup::default() });
-        let [x, y] = arrays(&w);
-        let gated = Gated::new();
-        let sub = |n: u64| n * w.frame()..(n + 1) * w.frame();
-        for n in [4, 2, 0] {
-            w.launch(&look(), &[(&x, sub(n), Read)]);
-        }
+        let w = World::limited(4);
+        let [y, x, z] = [1, 4, 1].map(|blocks| w.alloc(blocks * w.block()));
+        w.store(&x, 0, &[2; 512]);
+        w.launch(&set(3), &[(&y, 0..128, Overwrite)]);
+        w.launch(&look(), &[(&x, 0..64, Read)]);
         w.rest();
-        w.launch(&gated.kernel, &[(&y, sub(0), Overwrite)]);
-        // Changes what the kernel writes, and takes the oldest frames.
-        w.launch(&add(1), &[(&x, sub(0), Read), (&y, sub(0), Write), (&y, sub(2), Overwrite)]);
-        copies_beside(&w, || drop(w.launch(&look(), &[(&x, sub(6), Read)])));
+        let gated = Gated::new();
+        w.launch(&gated.kernel, &[(&y, 0..128, Write)]);
+        // Needs two neighbours, and the one free frame has none.
+        w.launch(&second_set(4), &[(&x, 0..64, Read), (&z, 0..128, Overwrite)]);
+        assert_eq!((w.location(&y, 0), w.engine.stats().evictions_dirty), (Location::Host, 1));
+        copies_beside(&w, || drop(w.launch(&look(), &[(&x, 384..448, Read)])));
         gated.end();
         w.rest();
-        assert_eq!(w.engine.stats().evictions_clean, 2);
-        assert_eq!(w.load(&y, sub(0)), [10; 64]);
+        assert_eq!((w.load_all(&y), w.load_all(&z)), (vec![9; 128], vec![4; 128]));
     });
 }
 

@@ -47,4 +47,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         let mut copied = 0;",
         }],
     },
+    Mutant {
+        name: "gate not cleared in a thread",
+        law: "whoever takes a page from the device clears its bit, in the touching thread, too",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/resolve.rs",
+            find: "let uses = soon(&range.gate)?.close(index)?;",
+            replace: "let mut gate = soon(&range.gate)?;
+        let uses = if AWAKE { (gate.deciding == 0).then_some(gate.uses)? } else { gate.close(index)? };
+        drop(gate);",
+        }],
+    },
 ];

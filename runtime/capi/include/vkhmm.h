@@ -76,6 +76,14 @@ typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, con
 /// No faults: memory may be touched between vkhmm_host_begin and vkhmm_host_end only.
 #define VKHMM_FAULT_ENGINE_DECLARED 3
 
+/// Userfaultfd whose touches are answered by a handler of SIGBUS in the threads that make them; system calls as with
+/// VKHMM_FAULT_ENGINE_UFFD_THREAD_USER. Install handlers of SIGBUS before the first runtime, or pass on what is not yours.
+#define VKHMM_FAULT_ENGINE_UFFD_SIGBUS 4
+
+/// Without userfaultfd: touches are answered by a handler of SIGSEGV in the threads that make them, 2 MiB at a time; system calls
+/// and handlers as above. Allocations and separate pieces in use are limited by vm.max_map_count.
+#define VKHMM_FAULT_ENGINE_SEGV_MPROTECT 5
+
 /// No host access; copy queues only.
 #define VKHMM_MEMORY_KIND_DEVICE_PRIVATE 1
 
@@ -836,15 +844,16 @@ vkhmm_result vkhmm_buffer_placement(struct vkhmm_buffer buffer,
 /// Errors: LOST, OUT_OF_RANGE; of handles, FORKED.
 vkhmm_result vkhmm_buffer_check(struct vkhmm_buffer buffer, uint64_t offset, uint64_t bytes);
 
-/// Starts to copy bytes to the device, where they stay readable by the host. `launch`, to wait for it, may be NULL.
+/// Starts to copy bytes to the device, where they stay readable by the host. A hint: it does what it can without waiting for, or
+/// taking from, anybody. `launch`, to wait for it, may be NULL.
 ///
-/// Errors: WORKING_SET_TOO_LARGE, DEVICE_LOST, OUT_OF_RANGE; of handles, FORKED.
+/// Errors: LOST, DEVICE_LOST, OUT_OF_RANGE; of handles, FORKED.
 vkhmm_result vkhmm_prefetch_to_device(struct vkhmm_buffer buffer,
                                       uint64_t offset,
                                       uint64_t bytes,
                                       struct vkhmm_launch *launch);
 
-/// Starts to bring bytes home; the device's copies stay valid. `launch`, to wait for it, may be NULL.
+/// Starts to bring bytes home, after unfinished launches that write them; the device's copies stay valid. `launch`, to wait for it, may be NULL.
 ///
 /// Errors: LOST, OUT_OF_RANGE; of handles, FORKED.
 vkhmm_result vkhmm_prefetch_to_host(struct vkhmm_buffer buffer,
@@ -955,8 +964,7 @@ vkhmm_result vkhmm_launch_is_done(struct vkhmm_launch launch, uint32_t *done);
 /// clock, and for kernels that are not timed (vkhmm_kernel_options).
 ///
 /// Errors: Of handles, FORKED.
-vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch,
-                                  uint64_t *ns);
+vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch, uint64_t *ns);
 
 /// Gives the handle up; the work goes on. In a forked child it does nothing.
 ///

@@ -76,6 +76,14 @@ typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, con
 /// No faults: memory may be touched between vkhmm_host_begin and vkhmm_host_end only.
 #define VKHMM_FAULT_ENGINE_DECLARED 3
 
+/// Userfaultfd whose touches are answered by a handler of SIGBUS in the threads that make them; system calls as with
+/// VKHMM_FAULT_ENGINE_UFFD_THREAD_USER. Install handlers of SIGBUS before the first runtime, or pass on what is not yours.
+#define VKHMM_FAULT_ENGINE_UFFD_SIGBUS 4
+
+/// Without userfaultfd: touches are answered by a handler of SIGSEGV in the threads that make them, 2 MiB at a time; system calls
+/// and handlers as above. Allocations and separate pieces in use are limited by vm.max_map_count.
+#define VKHMM_FAULT_ENGINE_SEGV_MPROTECT 5
+
 /// No host access; copy queues only.
 #define VKHMM_MEMORY_KIND_DEVICE_PRIVATE 1
 

@@ -66,10 +66,11 @@ fn scan(w: &World, x: &Range, pages: impl Iterator<Item = u64>, write: bool) -> 
 
 #[test]
 fn a_stream_costs_a_fault_per_window_in_both_directions() {
-    for import in [true, false] {
+    // Where touches are asked about in their threads first, those that queues serve better are left to their messages.
+    for (import, in_thread) in [(true, false), (false, false), (true, true)] {
         for (write, backward) in [(false, false), (true, false), (false, true)] {
             within(20, move || {
-                let (w, x) = away(Setup { import, slots: 16, ..Setup::default() }, 40);
+                let (w, x) = away(Setup { import, in_thread, slots: 16, ..Setup::default() }, 40);
                 let calls = w.host.calls();
                 let pages = x.bytes() / w.page();
                 let order: Vec<u64> =

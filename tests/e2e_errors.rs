@@ -2,9 +2,7 @@
 
 mod common;
 
-use common::{
-    PAGE, WORDS, again, checked, clean, kernel, memory, moving, open, role, spv, watchdog,
-};
+use common::{PAGE, WORDS, again, checked, clean, kernel, memory, moving, open, role, spv, watchdog};
 use std::time::Duration;
 use vkhmm::{
     AccessKind, Builder, Error, Grid, Kernel, Managed, MemoryError, Pod, Result, Runtime, Side, SkipReason,

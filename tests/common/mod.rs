@@ -170,7 +170,7 @@ pub(crate) fn kernel(rt: &Runtime, spirv: &[u8]) -> Kernel {
 
 /// As [`kernel`]; its launches are timed.
 pub(crate) fn timed_kernel(rt: &Runtime, spirv: &[u8]) -> Kernel {
-    // SAFETY: as in `kernel`.
+    // SAFETY: a shipped kernel, as in `kernel`.
     unsafe { rt.kernel_builder(spirv).timed().build() }.expect("a shipped kernel")
 }
 

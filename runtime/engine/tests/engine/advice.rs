@@ -1,8 +1,6 @@
 //! Advice, discard, pins and the thrash guard over the fakes: what each changes, and that no byte is another for it.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vkhmm_core::advice::{Advice, Side};

@@ -5,7 +5,7 @@
 #
 # DENY_USERFAULTFD is the wrapper of runtime/linux/examples; the programs are e2e_basic and hmm unless named. Each runs under a seccomp
 # filter that forbids userfaultfd and its device node, as this user and (from root) as an ordinary one, and under gVisor (`runsc` of
-# Debian, or what RUNSC names), whose kernel has neither. Prints as test programs do: a line for each run, what failed, and a result.
+# Debian), whose kernel has neither. Prints as test programs do: a line for each run, what failed, and a result.
 set -uo pipefail
 
 programs=$1 deny=$2
@@ -49,10 +49,10 @@ for program in "$@"; do
 done
 
 # --network=none: nothing is needed of it, and making one needs more privileges.
-sandbox=("${RUNSC:-runsc}" --network=none)
+sandbox=(runsc --network=none)
 [[ $(id -u) == 0 ]] || sandbox+=(--rootless)
 sandbox+=("do")
-if ! command -v "${sandbox[0]}" >/dev/null; then
+if ! command -v runsc >/dev/null; then
     echo "exempt: gVisor: runsc is not installed (apt-get install runsc)"
 elif ! "${sandbox[@]}" true >"$log" 2>&1 </dev/null; then
     echo "exempt: gVisor: runsc does not start here: $(tail -1 "$log")"

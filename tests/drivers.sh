@@ -142,15 +142,3 @@ other_drivers() {
     programs_with "frame guard" "e2e_basic e2e_model e2e_torture" "${guarded[@]}" "${short[@]}"
     programs_with "nothing coherent" "e2e_basic e2e_model" VKHMM_COHERENT=0 VKHMM_SPLIT_QUEUE=1 "${short[@]}"
 }
-
-# Where userfaultfd is refused: e2e_basic and hmm by seccomp and under gVisor, which is unpacked as the drivers are. After
-# `other_drivers` and `c_abi`, with `programs` filled by `end_to_end`.
-containers() {
-    local runsc
-    runsc=$(command -v runsc) || {
-        [[ -z $drivers_folder ]] || unpack runsc "gVisor" runsc || true
-        runsc=$drivers_folder/runsc/usr/bin/runsc
-    }
-    family "containers: userfaultfd denied, gVisor" env "RUNSC=$runsc" tests/containers.sh "$work/programs" \
-        "${CARGO_TARGET_DIR:-target}/debug/examples/deny_userfaultfd"
-}

@@ -16,6 +16,8 @@ log=$(mktemp)
 home=$(mktemp -d)
 trap 'rm -rf "$log" "$home"' EXIT
 chmod 777 "$home"
+# Everyone may run this copy: the target folder need not be open to all.
+install -m 755 "$deny" "$home/deny"
 
 # run NAME COMMAND...: one line; the program must succeed, and say that it ran under segv-mprotect.
 run() {
@@ -39,21 +41,24 @@ inside() {
 }
 
 for program in "$@"; do
-    run "$program, userfaultfd denied" inside "$deny" "$programs/$program" --show-output
+    run "$program, userfaultfd denied" inside "$home/deny" "$programs/$program" --show-output
     if [[ $(id -u) == 0 ]]; then
         run "$program, userfaultfd denied, ordinary user" inside setpriv --reuid=65534 --regid=65534 --clear-groups \
-            --no-new-privs "$deny" "$programs/$program" --show-output
+            --no-new-privs "$home/deny" "$programs/$program" --show-output
     fi
 done
 
 # --network=none: nothing is needed of it, and making one needs more privileges.
+sandbox=(runsc --network=none)
+[[ $(id -u) == 0 ]] || sandbox+=(--rootless)
+sandbox+=("do")
 if ! command -v runsc >/dev/null; then
     echo "exempt: gVisor: runsc is not installed (apt-get install runsc)"
-elif ! runsc --network=none do true >"$log" 2>&1 </dev/null; then
+elif ! "${sandbox[@]}" true >"$log" 2>&1 </dev/null; then
     echo "exempt: gVisor: runsc does not start here: $(tail -1 "$log")"
 else
     for program in "$@"; do
-        run "$program, gVisor" runsc --network=none do env -u VKHMM_FAULT_ENGINE -C "$home" "${settings[@]}" \
+        run "$program, gVisor" "${sandbox[@]}" env -u VKHMM_FAULT_ENGINE -C "$home" "${settings[@]}" \
             "$programs/$program" --show-output
     done
 fi

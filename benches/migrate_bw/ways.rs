@@ -3,7 +3,7 @@
 use crate::raw::Piece;
 use anyhow::{Result, ensure};
 use std::time::Instant;
-use vkhmm::{Prefetch, Managed, Runtime};
+use vkhmm::{Managed, Prefetch, Runtime};
 
 /// How bytes come home.
 #[derive(Clone, Copy, PartialEq, Eq)]

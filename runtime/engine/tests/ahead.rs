@@ -121,7 +121,7 @@ fn read_five(w: &World, x: &Range) {
             settle(w);
         }
     }
-    assert_eq!(w.location(x, 8 * w.block()), Location::Shared);
+    until("the ninth block is there", || w.location(x, 8 * w.block()) == Location::Shared);
     assert_eq!(w.location(x, 9 * w.block()), Location::Device);
 }
 

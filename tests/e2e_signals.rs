@@ -23,7 +23,7 @@ fn under_each(test: &str, check: impl Fn(&common::Ended)) {
             println!("exempt: {name} cannot be had here: {error}");
             continue;
         }
-        let ended = again(test, name, &[("VKHMM_FAULT_ENGINE", name)], Duration::from_secs(60));
+        let ended = again(test, name, &[("VKHMM_FAULT_ENGINE", name)], Duration::from_secs(120));
         assert!(ended.text.contains(&format!("fault engine {name}")), "{}", ended.text);
         check(&ended);
     }
@@ -145,7 +145,7 @@ fn foreign_faults_go_to_the_handler_that_was_there_before() {
     if role().is_none() {
         return under_each(TEST, succeeded);
     }
-    let _dog = watchdog(TEST, 50);
+    let _dog = watchdog(TEST, 100);
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
         set_action(signal, mending(), libc::SA_SIGINFO | libc::SA_ONSTACK);
     }
@@ -231,7 +231,7 @@ fn timers_and_profilers_run_beside_touches_and_kernels() {
     if role().is_none() {
         return under_each(TEST, succeeded);
     }
-    let _dog = watchdog(TEST, 50);
+    let _dog = watchdog(TEST, 100);
     let mut counted = Counted::new();
     let handler: extern "C" fn(c_int) = tick;
     // One interrupts system calls, the other does not.
@@ -247,7 +247,7 @@ fn timers_and_profilers_run_beside_touches_and_kernels() {
     };
     set(&every(period));
     let mut rounds = 0;
-    while rounds < 30 || TICKS.load(Ordering::SeqCst) < 200 {
+    while rounds < 20 || TICKS.load(Ordering::SeqCst) < 200 {
         counted.launch();
         counted.touch();
         rounds += 1;
@@ -280,7 +280,7 @@ fn a_handler_that_comes_later_is_reported_and_may_pass_on() {
             assert!(ended.text.contains(&format!("vkhmm: the application {REPLACED}")), "{ended:?}");
         });
     };
-    let _dog = watchdog(TEST, 50);
+    let _dog = watchdog(TEST, 100);
     let mut counted = Counted::new();
     assert!(!counted.rt.doctor().to_string().contains(REPLACED));
     let signal = if engine == "uffd-sigbus" { libc::SIGBUS } else { libc::SIGSEGV };

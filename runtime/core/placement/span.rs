@@ -136,6 +136,8 @@ pub struct SpanPlacement {
     /// Sub-blocks of every range that was ever placed, until it is released.
     lengths: BTreeMap<RangeId, u32>,
     ops: BTreeMap<OpId, Record>,
+    /// What is over, as last told.
+    completed: Uses,
     hints: Hints,
 }
 
@@ -161,6 +163,7 @@ impl SpanPlacement {
             histories: BTreeMap::new(),
             lengths: BTreeMap::new(),
             ops: BTreeMap::new(),
+            completed: Uses::NONE,
             hints: Hints::default(),
         }
     }
@@ -260,6 +263,7 @@ impl Placement for SpanPlacement {
     }
 
     fn reap(&mut self, completed: &Uses) {
+        self.completed.merge(completed);
         self.arena.change_deps(|deps| {
             let over = !deps.uses.is_none() && deps.uses.done(completed);
             if over {

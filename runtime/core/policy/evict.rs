@@ -180,6 +180,8 @@ pub struct Victim {
     pub dirty: u32,
     /// The launch clock at its last use.
     pub last_use: u64,
+    /// Submitted work uses it: what is to come into its frames waits for that, and moves beside no kernel.
+    pub busy: bool,
     /// What is thought of its next use; `None`: it has never been used.
     pub next: Option<Next>,
 }
@@ -188,13 +190,19 @@ pub struct Victim {
 const COPY_IN: u64 = 1 << 20;
 /// What its copy out costs: beside copies in, on a link that carries both ways at once.
 const COPY_OUT: u64 = COPY_IN / 2;
+/// A busy one is dearer by this part of its price. In a sweep whoever was used last is the farthest from its next use, and busy; one
+/// from a few launches before costs hardly more bytes, and its frames can be filled while kernels run. More would cost more bytes
+/// than the wait is worth.
+const BUSY: u64 = 4;
 
 /// See [`Policy::price`](super::Policy::price), of [`Adaptive`](super::Adaptive).
 pub(super) fn price(victim: &Victim) -> u64 {
     let Some(next) = victim.next else { return 1 };
     let frames = u64::from(victim.frames);
     let copy_in = if next.overwrites { frames } else { frames * COPY_IN };
-    ((copy_in + u64::from(victim.dirty) * COPY_OUT) / next.within).max(1)
+    let cost = copy_in + u64::from(victim.dirty) * COPY_OUT;
+    let wait = if victim.busy { cost / BUSY } else { 0 };
+    ((cost + wait) / next.within).max(1)
 }
 
 #[cfg(test)]
@@ -249,14 +257,14 @@ mod tests {
         let habits = Habits::default();
         let price = |reuse: &Reuse, dirty| {
             let next = Some(reuse.next(&habits, 20));
-            price(&Victim { frames: 4, dirty, last_use: reuse.last(), next })
+            price(&Victim { frames: 4, dirty, last_use: reuse.last(), busy: false, next })
         };
         let fresh = Reuse::new(10, Use::Overwrite);
         let mut consumed = fresh;
         consumed.note_read();
         let input = Reuse::new(10, Use::Read);
         assert!(price(&consumed, 0) < price(&input, 0) && price(&input, 0) < price(&fresh, 4));
-        assert_eq!(super::price(&Victim { frames: 4, dirty: 0, last_use: 0, next: None }), 1);
+        assert_eq!(super::price(&Victim { frames: 4, dirty: 0, last_use: 0, busy: false, next: None }), 1);
     }
 
     #[test]

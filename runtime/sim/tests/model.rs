@@ -164,11 +164,13 @@ fn a_tebibyte_is_fetched_to_the_byte() {
 }
 
 #[test]
-fn a_slower_link_takes_longer_and_moves_the_same() {
+fn a_slower_link_takes_longer_and_moves_little_else() {
     let fast = measure(&presets::PCIE5X16_H200, "zipf", 4.0, false, Transfer::Import, Placement::Span);
     let slow = LinkModel { h2d: 5e9, d2h: 5e9, ..presets::PCIE5X16_H200 };
     let slow = measure(&slow, "zipf", 4.0, false, Transfer::Import, Placement::Span);
-    assert_eq!(fast.outcome.stats.in_bytes(), slow.outcome.stats.in_bytes());
+    // Who is busy when room is needed depends on the link, and is spared.
+    let (fast_in, slow_in) = (fast.outcome.stats.in_bytes(), slow.outcome.stats.in_bytes());
+    assert!(fast_in.abs_diff(slow_in) * 20 < fast_in, "{fast_in} and {slow_in} bytes");
     assert!(slow.outcome.ns > 2 * fast.outcome.ns, "{} against {}", slow.outcome.ns, fast.outcome.ns);
 }
 

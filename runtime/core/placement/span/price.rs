@@ -28,6 +28,7 @@ impl SpanPlacement {
                 frames: subs.end - subs.start,
                 dirty: span.dirty.within(&subs).count(),
                 last_use: reuse.map_or(span.last_use, |reuse| reuse.last()),
+                busy: !span.uses.done(&self.completed),
                 next,
             };
             (subs, self.policy.0.price(&victim, self.now))

@@ -10,13 +10,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 3000,
         edits: &[Edit {
             file: "runtime/engine/resolve.rs",
-            find: "let uses = self.may_answer(&range, index, &block, page, alone)?;",
+            find: "let uses = self.may_answer(&range, index, &mut block, page, alone)?;",
             replace:
                 "if AWAKE && matches!(alone, FaultAnswer::Park(_)) && block.host_valid().contains(page) {
             let shown = vkhmm_core::units::PageRun { first: fault.page, count: 1 };
             return self.host.publish(shown, Access::ReadWrite).ok();
         }
-        let uses = self.may_answer(&range, index, &block, page, alone)?;",
+        let uses = self.may_answer(&range, index, &mut block, page, alone)?;",
         }],
     },
     Mutant {

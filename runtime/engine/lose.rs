@@ -12,14 +12,16 @@ use vkhmm_core::units::ByteRange;
 use vkhmm_port::{Exec, Mutex, Signal};
 
 impl<P: Ports> Engine<P> {
-    /// The device is gone, says `cause`. May be called with any lock but a leaf held; only notes it.
+    /// The device is gone, says `cause`. May be called with any lock but a leaf held; only notes it, and only the first time: whoever
+    /// finds it gone while waiting for the settling must not wake himself.
     pub(crate) fn note_loss(&self, cause: &str) {
         let mut story = self.loss.lock();
-        if story.is_none() {
-            *story = Some(cause.into());
+        if story.is_some() {
+            return;
         }
-        drop(story);
+        *story = Some(cause.into());
         self.lost.store(true, Ordering::Release);
+        drop(story);
         self.progress.notify();
         self.work.notify();
     }

@@ -84,11 +84,10 @@ impl<P: Ports> Engine<P> {
         let (page, write) = (g.page_in_block(fault.page), fault.write);
         // What cannot be done now is not told to the policy, which will be asked by whoever can do it.
         let alone = block.look(page, write, PageMask::single(page), self.duplicates);
-        let uses = self.may_answer(&range, index, &block, page, alone)?;
+        let uses = self.may_answer(&range, index, &mut block, page, alone)?;
         let (mapped, away) = (block.mapped(), block.dirty());
         let touch = Touch { page: fault.page, write, mapped, away };
-        let fetch = self.config.policy.fetch(&mut *soon(&range.stream)?, &touch, g);
-        let extent = self.in_granules(fetch.pages);
+        let extent = self.in_granules(self.fetched_now(&range, &block, &touch)?);
         let answer = match block.look(page, write, extent, self.duplicates) {
             FaultAnswer::Home(mask) => {
                 let keep = !write && self.duplicates;
@@ -106,7 +105,7 @@ impl<P: Ports> Engine<P> {
         &self,
         range: &RangeCell<P>,
         index: u32,
-        block: &Block,
+        block: &mut Block,
         page: u32,
         answer: FaultAnswer,
     ) -> Option<Uses> {
@@ -118,7 +117,37 @@ impl<P: Ports> Engine<P> {
             FaultAnswer::Poison | FaultAnswer::Park(_) | FaultAnswer::ParkFull => return None,
         };
         let uses = soon(&range.gate)?.close(index)?;
-        (!home || self.are_written(block, &uses)).then_some(uses)
+        // The bytes that go home are there once their last writers are done.
+        if home && !self.are_written(block, &uses) {
+            return None;
+        }
+        self.note_taken_now(block)?;
+        Some(uses)
+    }
+
+    /// What is brought with a touch. `None`, and it is as if nobody had asked, where blocks or pages beyond it are to be copied by a
+    /// queue: its message brings them.
+    fn fetched_now(&self, range: &RangeCell<P>, block: &Block, touch: &Touch) -> Option<PageMask> {
+        let said = if self.is_advised(range, block) {
+            Some(soon(&range.advised)?.get(touch.page.0 - range.first_page(0).0))
+        } else {
+            None
+        };
+        let mut stream = soon(&range.stream)?;
+        let before = *stream;
+        let fetch = self.config.policy.fetch(&mut stream, touch, self.config.geometry);
+        let fetch = match said {
+            Some(said) => self.as_advised(said, block, touch, fetch),
+            None => fetch,
+        };
+        let first = self.first_of(self.config.geometry.page_in_block(touch.page));
+        let rest = (fetch.pages & touch.away).minus(&first);
+        let by_queue = range.is_used.load(Ordering::Acquire) && !self.device.profile().memory.cpu_reads;
+        if by_queue && (fetch.ahead != 0 || !rest.is_empty()) {
+            *stream = before;
+            return None;
+        }
+        Some(fetch.pages)
     }
 
     /// Copies pages home by plain loads, whoever wrote them being done, and writes it down with `note`. `None`, with nothing changed,

@@ -1,8 +1,6 @@
 //! Many threads at once: nobody starves, nobody waits for what has nothing to do with him, and what is counted is right.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,8 +1,6 @@
 //! What the engine refuses, what it says then, and that nothing has changed; guards, limits, pagemaps and stray touches.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use vkhmm_core::units::PageIndex;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};

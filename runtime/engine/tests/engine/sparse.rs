@@ -1,9 +1,7 @@
 //! Ranges with a sparse buffer: address and buffer stay, only what is needed comes and goes, and where there is no such buffer the
 //! reason is told.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};

@@ -1,9 +1,7 @@
 //! Counters that nobody may lose: on every page one word belongs to the CPU and one to the device, and both count at once, with no
 //! borrow rules, against prefetches, evictions and trims. The same engine over a host that revokes too late must lose some.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};

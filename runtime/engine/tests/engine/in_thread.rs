@@ -1,9 +1,7 @@
 //! Touches that are answered in the threads that made them: what can be answered so is, all else comes as a message, and blocks are
 //! shown whole where R is best changed so.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

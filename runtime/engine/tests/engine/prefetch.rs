@@ -1,8 +1,6 @@
 //! Prefetch is a hint: it follows the launches before it, takes from nobody, and says what it left out.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

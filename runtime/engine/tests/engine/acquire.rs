@@ -1,9 +1,7 @@
 //! An application's own work on managed memory: acquire, submit, release; and who meets it meanwhile.
 
-mod common;
-
-use common::app::App;
-use common::*;
+use crate::common::app::App;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -215,8 +213,8 @@ fn too_large_leaves_no_trace() {
 fn what_is_apart_from_the_acquired_says_so() {
     within(20, || {
         let w = World::limited(8);
-        // Above half the limit: no home for all of it.
-        let x = w.alloc(6 * w.frame());
+        // Above the limit: no home for all of it.
+        let x = w.alloc(10 * w.frame());
         w.store(&x, 0, &vec![1; x.bytes() as usize]);
         let acquired = w.acquired(&[(&x, 0..w.frame(), Read)]);
         let refused = w.try_launch(&look(), &[(&x, 0..4 * w.frame(), Read)]);

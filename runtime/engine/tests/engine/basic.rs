@@ -1,8 +1,6 @@
 //! Each flow once, alone: what a first user of the engine would try.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use vkhmm_core::pagemap::Location;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
@@ -164,9 +162,9 @@ fn evicting_clean_pages_copies_nothing_home() {
 #[test]
 fn a_span_that_must_move_moves_by_device_copy() {
     each_in_spans(|w| {
-        // Larger than half the limit, so it has no home span: a second argument beside the first moves it.
+        // Larger than the limit, so it has no home span: a second argument beside the first moves it.
         let frames = w.setup.limit_frames;
-        let x = w.alloc(u64::from(frames) * w.frame() * 3 / 4);
+        let x = w.alloc(u64::from(frames) * w.frame() * 5 / 4);
         w.store(&x, 0, &vec![1; x.bytes() as usize]);
         let quarter = u64::from(frames) / 8 * w.frame();
         w.launch(&add(1), &[(&x, 0..quarter, Write)]);

@@ -1,9 +1,7 @@
 //! Every step of every flow fails once: by loss of the device, by a device call, by a host call. Then every byte is current, or
 //! Lost and named, or as before; nobody hangs; nothing leaks.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};

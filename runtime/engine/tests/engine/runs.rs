@@ -1,8 +1,6 @@
 //! How often the system is called for many pages: R is taken away in runs that are longer than a block.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_port::fake::{HostCalls, Mapping};
 

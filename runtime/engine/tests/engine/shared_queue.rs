@@ -1,8 +1,6 @@
 //! Where a queue is the application's too: a thread that holds its lock may touch managed memory, and is answered.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! The upload pattern: the host rewrites an array, a launch reads it, again and again. By counts of faults and bytes.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use vkhmm_engine::AccessKind::{Overwrite, Read};
 
 #[test]

@@ -1,8 +1,6 @@
 //! Bugs that were found, each as the shortest story that shows it.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_engine::GuardKind;

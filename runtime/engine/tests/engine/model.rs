@@ -1,12 +1,10 @@
 //! Random operations against a twin of plain bytes: whatever the interleaving, memory is as if each launch had run inside
 //! `launch`. Which operations and which states of a page were met is counted, and a missed one fails.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod hints;
 mod player;
 
-use common::*;
+use crate::common::*;
 use player::{Area, Met, Player};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! Ranges that kernels use in place: nothing moves, holds alone keep order, and a loss takes exactly what was being written.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -5,7 +5,7 @@ mod common;
 
 use common::{SIGSEGV, again, checked, clean, kernel, moving, open, role, spv, watchdog};
 use std::time::Duration;
-use vkhmm::{Grid, Switches};
+use vkhmm::{Advice, Grid, Side, Switches};
 
 /// Elements of an array: sixteen frames of them.
 const N: usize = 16 * common::SUB / 4;
@@ -19,12 +19,13 @@ fn play(evict: bool) {
     let mut sum = rt.alloc::<f32>(2 * N).expect("alloc");
     neighbour.iter_mut().for_each(|v| *v = 3.0);
     rt.launch(&fill, Grid::linear(N), (array.overwrite(), 1.0f32.to_bits())).expect("launch");
+    // Whoever has to go, the neighbour goes first.
+    neighbour.advise(Advice::PreferredLocation(Some(Side::Host))).expect("advice");
     neighbour.prefetch_to_device().expect("prefetch").wait().expect("prefetch");
     rt.launch(&fill, Grid::linear(2 * N), (sum.overwrite(), 0u32)).expect("launch");
     rt.sync().expect("sync");
     if evict {
         let (_, before) = rt.device_memory();
-        // The neighbour alone is clean, so it is the cheapest.
         rt.trim(1).expect("trim");
         assert_eq!(before - rt.device_memory().1, (N * 4) as u64, "one array was evicted");
         // The completion thread looks at frames at least this often.

@@ -361,6 +361,7 @@ static double mib(vkhmm_runtime rt, const char *counter)
 
 static void close_device(void)
 {
+    vkDeviceWaitIdle(engine.device);
     vkDestroySemaphore(engine.device, engine.timeline, NULL);
     vkDestroyCommandPool(engine.device, engine.pool, NULL);
     vkDestroyDescriptorPool(engine.device, engine.descriptors, NULL);

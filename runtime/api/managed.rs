@@ -94,6 +94,20 @@ impl<T: Pod> Managed<T> {
         HostGuardMut::new(self.part.part(bounds))
     }
 
+    /// [`Managed::discard`] without a borrow, for the C ABI. Bounds are elements.
+    ///
+    /// # Errors
+    /// As [`Managed::discard`].
+    ///
+    /// # Panics
+    /// As slices of std, if the bounds are out of range.
+    ///
+    /// # Safety
+    /// Nothing else uses the elements during the call.
+    pub unsafe fn raw_discard(&self, bounds: impl RangeBounds<usize>) -> Result<u64> {
+        self.part.part(bounds).discard()
+    }
+
     shared_methods!();
     exclusive_methods!();
 }

@@ -138,6 +138,14 @@ impl<T: Pod> Part<T> {
         Placement { kind, why }
     }
 
+    /// See [`crate::Managed::discard`]. Only for who has the elements to himself.
+    pub(crate) fn discard(&self) -> Result<u64> {
+        match &self.range {
+            Some(range) => Ok(self.inner.engine.discard(range, self.bytes())?),
+            None => Ok(0),
+        }
+    }
+
     pub(crate) fn access<'a>(&self, kind: AccessKind) -> Access<'a> {
         Access {
             inner: Arc::clone(&self.inner),
@@ -340,10 +348,7 @@ macro_rules! exclusive_methods {
         /// # Errors
         /// `Lost`, `ForkedChild`; nothing has changed then.
         pub fn discard(&mut self) -> Result<u64> {
-            match &self.part.range {
-                Some(range) => Ok(self.part.inner.engine.discard(range, self.part.bytes())?),
-                None => Ok(0),
-            }
+            self.part.discard()
         }
 
         /// Elements `bounds`, borrowed exclusively.

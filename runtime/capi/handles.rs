@@ -33,7 +33,7 @@ pub(crate) trait Kind: Any + Send + Sync {
 
 /// The type's name, for messages.
 fn name(tag: u64) -> &'static str {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "nothing",
         "vkhmm_runtime",
         "vkhmm_buffer",
@@ -42,6 +42,7 @@ fn name(tag: u64) -> &'static str {
         "vkhmm_guard",
         "vkhmm_acquired",
         "vkhmm_requirements",
+        "vkhmm_pinned",
     ];
     NAMES.get(tag as usize).copied().unwrap_or("nothing")
 }

@@ -13,6 +13,7 @@ pub mod diagnose;
 pub mod error;
 pub mod guard;
 mod handles;
+pub mod hints;
 mod input;
 pub mod kernel;
 pub mod launch;

@@ -39,6 +39,12 @@ pub const VKHMM_FAULT_ENGINE_UFFD_THREAD: u32 = 1;
 pub const VKHMM_FAULT_ENGINE_UFFD_THREAD_USER: u32 = 2;
 /// No faults: memory may be touched between vkhmm_host_begin and vkhmm_host_end only.
 pub const VKHMM_FAULT_ENGINE_DECLARED: u32 = 3;
+/// Userfaultfd whose touches are answered by a handler of SIGBUS in the threads that make them; system calls as with
+/// VKHMM_FAULT_ENGINE_UFFD_THREAD_USER. Install handlers of SIGBUS before the first runtime, or pass on what is not yours.
+pub const VKHMM_FAULT_ENGINE_UFFD_SIGBUS: u32 = 4;
+/// Without userfaultfd: touches are answered by a handler of SIGSEGV in the threads that make them, 2 MiB at a time; system calls
+/// and handlers as above. Allocations and separate pieces in use are limited by vm.max_map_count.
+pub const VKHMM_FAULT_ENGINE_SEGV_MPROTECT: u32 = 5;
 
 /// Which kind of device memory; zero leaves it open.
 pub type vkhmm_memory_kind = u32;
@@ -207,6 +213,8 @@ pub(crate) unsafe fn builder(o: &vkhmm_runtime_options) -> Result<Builder, Failu
         VKHMM_FAULT_ENGINE_UFFD_THREAD => b.fault_engine(FaultEngine::UffdThread),
         VKHMM_FAULT_ENGINE_UFFD_THREAD_USER => b.fault_engine(FaultEngine::UffdThreadUser),
         VKHMM_FAULT_ENGINE_DECLARED => b.fault_engine(FaultEngine::Declared),
+        VKHMM_FAULT_ENGINE_UFFD_SIGBUS => b.fault_engine(FaultEngine::UffdSigbus),
+        VKHMM_FAULT_ENGINE_SEGV_MPROTECT => b.fault_engine(FaultEngine::SegvMprotect),
         other => {
             return Err(Failure::argument(format!(
                 "fault_engine is {other}: pass a VKHMM_FAULT_ENGINE_ value"

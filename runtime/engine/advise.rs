@@ -123,12 +123,21 @@ impl<P: Ports> Engine<P> {
         touch: &Touch,
         fetch: Fetch,
     ) -> Fetch {
-        let guarded = block.thrash.is_guarded(self.exec.now());
-        if !guarded && !range.is_advised.load(Ordering::Acquire) {
+        if !self.is_advised(range, block) {
             return fetch;
         }
         let said = range.advised.lock().get(touch.page.0 - range.first_page(0).0);
-        said.fetch(fetch, touch, guarded, self.config.geometry)
+        self.as_advised(said, block, touch, fetch)
+    }
+
+    /// Whether advice or the thrash guard has a say in what comes with touches of a block.
+    pub(crate) fn is_advised(&self, range: &RangeCell<P>, block: &Block) -> bool {
+        block.thrash.is_guarded(self.exec.now()) || range.is_advised.load(Ordering::Acquire)
+    }
+
+    /// `fetch`, given what was `said` about the touched page.
+    pub(crate) fn as_advised(&self, said: Advised, block: &Block, touch: &Touch, fetch: Fetch) -> Fetch {
+        said.fetch(fetch, touch, block.thrash.is_guarded(self.exec.now()), self.config.geometry)
     }
 
     // ── accessed-by ──────────────────────────────────────────────────────────────────────────────────────────────────────

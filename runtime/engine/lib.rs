@@ -398,7 +398,8 @@ impl<P: Ports> Engine<P> {
         for op in open.into_iter().filter(|op| !op.is_open()) {
             self.wait(&op, None)?;
         }
-        self.check_owned()
+        // Also where the loss was settled before anybody asked: which it is depends on who was faster.
+        self.check_alive()
     }
 }
 

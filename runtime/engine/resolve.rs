@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 use vkhmm_core::block::{Block, Cause, FaultAnswer};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::policy::Touch;
-use vkhmm_core::units::FrameIndex;
+use vkhmm_core::units::{ByteRange, FrameIndex};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Access, Device, Fault, FaultSource, HostMemory, Mutex, RawBytes, Resolver};
 
@@ -84,14 +84,14 @@ impl<P: Ports> Engine<P> {
         let (page, write) = (g.page_in_block(fault.page), fault.write);
         // What cannot be done now is not told to the policy, which will be asked by whoever can do it.
         let alone = block.look(page, write, PageMask::single(page), self.duplicates);
-        let uses = self.may_answer(&range, index, &block, page, alone)?;
+        let uses = self.may_answer(&range, index, &mut block, page, alone)?;
         let (mapped, away) = (block.mapped(), block.dirty());
         let touch = Touch { page: fault.page, write, mapped, away };
-        let fetch = self.config.policy.fetch(&mut *soon(&range.stream)?, &touch, g);
-        let extent = self.in_granules(fetch.pages);
+        let extent = self.in_granules(self.fetched_now(&range, &block, &touch)?);
         let answer = match block.look(page, write, extent, self.duplicates) {
             FaultAnswer::Home(mask) => {
-                self.home_now(&range, index, &mut block, mask, !write && self.duplicates)?;
+                let keep = !write && self.duplicates;
+                self.home_now(&range, index, &mut block, (mask, keep), Self::try_note)?;
                 block.look(page, write, mask, self.duplicates)
             }
             answer => answer,
@@ -105,7 +105,7 @@ impl<P: Ports> Engine<P> {
         &self,
         range: &RangeCell<P>,
         index: u32,
-        block: &Block,
+        block: &mut Block,
         page: u32,
         answer: FaultAnswer,
     ) -> Option<Uses> {
@@ -118,25 +118,53 @@ impl<P: Ports> Engine<P> {
         };
         let uses = soon(&range.gate)?.close(index)?;
         // The bytes that go home are there once their last writers are done.
-        if home {
-            let mut writers = uses;
-            writers.merge(&block.uses());
-            if !writers.done(&*soon(&self.completed)?) {
-                return None;
-            }
+        if home && !self.are_written(block, &uses) {
+            return None;
         }
+        self.note_taken_now(block)?;
         Some(uses)
     }
 
-    /// Copies pages home by plain loads. `None`, with nothing changed, where the CPU has no such view of them.
-    fn home_now(
+    /// What is brought with a touch. `None`, and it is as if nobody had asked, where blocks or pages beyond it are to be copied by a
+    /// queue: its message brings them.
+    fn fetched_now(&self, range: &RangeCell<P>, block: &Block, touch: &Touch) -> Option<PageMask> {
+        let said = if self.is_advised(range, block) {
+            Some(soon(&range.advised)?.get(touch.page.0 - range.first_page(0).0))
+        } else {
+            None
+        };
+        let mut stream = soon(&range.stream)?;
+        let before = *stream;
+        let fetch = self.config.policy.fetch(&mut stream, touch, self.config.geometry);
+        let fetch = match said {
+            Some(said) => self.as_advised(said, block, touch, fetch),
+            None => fetch,
+        };
+        let first = self.first_of(self.config.geometry.page_in_block(touch.page));
+        let rest = (fetch.pages & touch.away).minus(&first);
+        let by_queue = range.is_used.load(Ordering::Acquire) && !self.device.profile().memory.cpu_reads;
+        if by_queue && (fetch.ahead != 0 || !rest.is_empty()) {
+            *stream = before;
+            return None;
+        }
+        Some(fetch.pages)
+    }
+
+    /// Copies pages home by plain loads, whoever wrote them being done, and writes it down with `note`. `None`, with nothing changed,
+    /// where the CPU has no such view of them.
+    pub(crate) fn home_now(
         &self,
         range: &RangeCell<P>,
         index: u32,
         block: &mut Block,
-        mask: PageMask,
-        keep: bool,
+        (mask, keep): (PageMask, bool),
+        note: fn(&Self, TraceCause, ByteRange),
     ) -> Option<()> {
+        if !stretches(range, index, block, mask).all(|(_, device, bytes)| self.view(device, bytes).is_some())
+        {
+            return None;
+        }
+        self.note_runs(range, index, mask, TraceCause::ToHost(Cause::Fault), note);
         let mut copied = 0;
         for (host, device, bytes) in stretches(range, index, block, mask) {
             let from = self.view(device, bytes)?;
@@ -146,8 +174,14 @@ impl<P: Ports> Engine<P> {
         block.home_now(mask, keep);
         Counters::add(&self.counters.out_fault_bytes, copied);
         Counters::add(&self.counters.path_cpu_bytes, copied);
-        self.note_runs(range, index, mask, TraceCause::ToHost(Cause::Fault));
         Some(())
+    }
+
+    /// Whether the bytes of a block whose gate said `uses` are there: its last writers are done.
+    pub(crate) fn are_written(&self, block: &Block, uses: &Uses) -> bool {
+        let mut writers = *uses;
+        writers.merge(&block.uses());
+        soon(&self.completed).is_some_and(|completed| writers.done(&completed))
     }
 
     /// Shows R what a touch is to see. `None` where the system refuses: the touch is asked about again.
@@ -186,13 +220,20 @@ impl<P: Ports> Engine<P> {
                 return None;
             }
         };
-        self.note_runs(range, index, mask, cause);
+        self.note_runs(range, index, mask, cause, Self::try_note);
         self.publish(range, index, block, mask, access).ok()
     }
 
-    fn note_runs(&self, range: &RangeCell<P>, index: u32, mask: PageMask, cause: TraceCause) {
+    fn note_runs(
+        &self,
+        range: &RangeCell<P>,
+        index: u32,
+        mask: PageMask,
+        cause: TraceCause,
+        note: fn(&Self, TraceCause, ByteRange),
+    ) {
         for run in mask.runs() {
-            self.try_note(cause, self.config.geometry.bytes_of(range.run(index, &run)));
+            note(self, cause, self.config.geometry.bytes_of(range.run(index, &run)));
         }
     }
 

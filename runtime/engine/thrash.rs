@@ -39,6 +39,18 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// As [`Engine::note_taken`], in the touching thread. `None`, with nothing noted, where a guard begins: that takes memory.
+    pub(crate) fn note_taken_now(&self, block: &mut Block) -> Option<()> {
+        let mut thrash = block.thrash;
+        let verdict = thrash.taken_home(self.exec.now());
+        if verdict == Verdict::Guard {
+            return None;
+        }
+        block.thrash = thrash;
+        Counters::add(&self.counters.thrash_events, u64::from(verdict == Verdict::Event));
+        Some(())
+    }
+
     /// How many blocks of all ranges the guard keeps where they are now.
     pub fn thrash_guarded_blocks(&self) -> u64 {
         let now = self.exec.now();

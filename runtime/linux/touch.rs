@@ -26,7 +26,7 @@ pub(crate) use pages::{Pages, Shown};
 use crate::exec::LinuxExec;
 use crate::fork::Owner;
 use crate::reservation::{Reservation, Span};
-use action::is_replaced;
+use action::replaced_by;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -130,13 +130,17 @@ impl Touches {
 
     /// Whether an application's handler took the place of ours.
     pub(crate) fn is_replaced(&self) -> bool {
-        is_replaced(self.signal)
+        replaced_by(self.signal).is_some()
     }
 
-    /// Says once in the life of the process that somebody did. Costs a system call until then.
+    /// Says once in the life of the process that somebody did. Costs a system call until then. Not where the default is back: so
+    /// does who ends the process at the fault that it was handed.
     pub(crate) fn report_replaced(&self) {
-        if !REPORTED.load(Ordering::Relaxed) && self.is_replaced() && !REPORTED.swap(true, Ordering::Relaxed)
-        {
+        if REPORTED.load(Ordering::Relaxed) {
+            return;
+        }
+        let by = replaced_by(self.signal).filter(|action| *action != libc::SIG_DFL);
+        if by.is_some() && !REPORTED.swap(true, Ordering::Relaxed) {
             LinuxExec::new().report(format_args!("{REPLACED}"));
         }
     }

@@ -142,6 +142,40 @@ static void pages_move_where_they_are_sent(void)
     close_runtime(rt);
 }
 
+static void hints_are_taken_and_told(void)
+{
+    vkhmm_runtime rt = open_runtime();
+    vkhmm_kernel k = kernel(rt, "scale");
+    vkhmm_buffer x = alloc_bytes(rt, 32 * PAGE, "x");
+    vkhmm_attributes runs[4];
+    vkhmm_pinned pinned;
+    size_t needed = 0;
+    uint64_t saved = 7;
+    number(x, 32 * WORDS);
+    OK(vkhmm_advise(x, 16 * PAGE, 16 * PAGE, VKHMM_ADVICE_READ_MOSTLY));
+    OK(vkhmm_advise(x, 16 * PAGE, 16 * PAGE, VKHMM_ADVICE_PREFER_DEVICE));
+    ANSWERS(VKHMM_ERROR_INVALID_ARGUMENT, vkhmm_advise(x, 0, PAGE, 99));
+    SAYS("99");
+    OK(vkhmm_buffer_attributes(x, 0, VKHMM_WHOLE_SIZE, runs, 4, &needed));
+    CHECK(needed == 2 && runs[0].offset == 0 && runs[0].bytes == 16 * PAGE && runs[0].preferred == VKHMM_SIDE_NONE);
+    CHECK(runs[1].read_mostly == 1 && runs[1].preferred == VKHMM_SIDE_DEVICE && runs[1].accessed_by == 0);
+    OK(vkhmm_pin(x, 0, VKHMM_WHOLE_SIZE, VKHMM_SIDE_DEVICE, &pinned));
+    OK(vkhmm_buffer_attributes(x, 0, PAGE, runs, 4, &needed));
+    CHECK(needed == 1 && runs[0].pinned_device == 1 && runs[0].pinned_host == 0);
+    OK(vkhmm_unpin(pinned));
+    ANSWERS(VKHMM_ERROR_STALE_HANDLE, vkhmm_unpin(pinned));
+    ANSWERS(VKHMM_ERROR_INVALID_ARGUMENT, vkhmm_pin(x, 0, PAGE, VKHMM_SIDE_NONE, &pinned));
+    OK(vkhmm_pin(x, 0, VKHMM_WHOLE_SIZE, VKHMM_SIDE_HOST, &pinned));
+    ANSWERS(VKHMM_ERROR_GUARDED, scale(k, x, 32 * WORDS, 1.0f, NULL));
+    OK(vkhmm_unpin(pinned));
+    compare(x, 32 * WORDS, 1.0f);
+    OK(scale(k, x, 32 * WORDS, 1.0f, NULL));
+    OK(vkhmm_runtime_sync(rt));
+    OK(vkhmm_discard(x, 0, VKHMM_WHOLE_SIZE, &saved));
+    CHECK(saved == 32 * PAGE);
+    close_runtime(rt);
+}
+
 static void guards_make_system_calls_work(void)
 {
     vkhmm_runtime rt = open_runtime();
@@ -378,6 +412,7 @@ const struct test CALLS[] = {
     {"launches_are_waited_for", launches_are_waited_for},
     {"buffers_say_what_they_are", buffers_say_what_they_are},
     {"pages_move_where_they_are_sent", pages_move_where_they_are_sent},
+    {"hints_are_taken_and_told", hints_are_taken_and_told},
     {"guards_make_system_calls_work", guards_make_system_calls_work},
     {"memory_freed_in_a_guard_stays_until_its_end", memory_freed_in_a_guard_stays_until_its_end},
     {"fill_and_copy", fill_and_copy},

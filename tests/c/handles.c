@@ -17,6 +17,10 @@ static void every_buffer_call(vkhmm_buffer b, vkhmm_kernel k, vkhmm_result code)
     ANSWERS(code, vkhmm_buffer_check(b, 0, 1));
     ANSWERS(code, vkhmm_prefetch_to_device(b, 0, 1, NULL));
     ANSWERS(code, vkhmm_prefetch_to_host(b, 0, 1, NULL));
+    ANSWERS(code, vkhmm_advise(b, 0, 1, VKHMM_ADVICE_READ_MOSTLY));
+    ANSWERS(code, vkhmm_discard(b, 0, 1, NULL));
+    ANSWERS(code, vkhmm_pin(b, 0, 1, VKHMM_SIDE_HOST, &(vkhmm_pinned){0}));
+    ANSWERS(code, vkhmm_buffer_attributes(b, 0, 1, NULL, 0, &(size_t){0}));
     ANSWERS(code, vkhmm_buffer_residency(b, 0, 1, &run, 1, NULL));
     ANSWERS(code, vkhmm_host_begin(b, 0, 1, VKHMM_ACCESS_READ, &guard, NULL));
     ANSWERS(code, scale(k, b, 1, 2.0f, NULL));

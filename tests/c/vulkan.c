@@ -275,6 +275,8 @@ static void submit_fill(struct own *own, struct work *work, vkhmm_placed to, vkh
 
 static void drop_work(struct own *own, struct work *work)
 {
+    /* lavapipe's queue thread looks at the semaphores of a submission once more after it has signalled its last. */
+    vkDeviceWaitIdle(own->device);
     vkDestroySemaphore(own->device, work->timeline, NULL);
     vkDestroyCommandPool(own->device, work->pool, NULL);
 }

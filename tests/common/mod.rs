@@ -125,6 +125,19 @@ pub(crate) fn system_calls_fault(rt: &Runtime) -> bool {
     rt.doctor().host.chosen.name() == "uffd-thread"
 }
 
+/// Whether R is changed by whole blocks: a touch brings its block into being, and takes as much of it from the device as it may.
+pub(crate) fn by_blocks(rt: &Runtime) -> bool {
+    rt.doctor().host.chosen.name() == "segv-mprotect"
+}
+
+/// The signal that a touch of forbidden or lost memory ends with: what the engine would have answered it by.
+pub(crate) fn forbidden(rt: &Runtime) -> i32 {
+    match rt.doctor().host.chosen.name() {
+        "segv-mprotect" | "declared" => SIGSEGV,
+        _ => SIGBUS,
+    }
+}
+
 /// Counts and prints what a run cannot do.
 pub(crate) fn skipped(what: &str) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -157,7 +170,7 @@ pub(crate) fn kernel(rt: &Runtime, spirv: &[u8]) -> Kernel {
 
 /// As [`kernel`]; its launches are timed.
 pub(crate) fn timed_kernel(rt: &Runtime, spirv: &[u8]) -> Kernel {
-    // SAFETY: as in `kernel`.
+    // SAFETY: a shipped kernel, as in `kernel`.
     unsafe { rt.kernel_builder(spirv).timed().build() }.expect("a shipped kernel")
 }
 

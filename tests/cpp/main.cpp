@@ -145,6 +145,12 @@ void moving_ahead_of_time()
     vkhmm::copy(x.read(), y.overwrite()).wait();
     y.prefetch_to_host().wait();
     REQUIRE(y.host()[0] == 5.0f);
+    y.advise(VKHMM_ADVICE_READ_MOSTLY);
+    {
+        auto kept = y.pin(VKHMM_SIDE_DEVICE);
+        REQUIRE(kept.get().id != 0);
+    }
+    REQUIRE(x.discard() == 0);
     rt.flush();
     rt.sync();
     rt.trim(1 << 20);

@@ -2,7 +2,7 @@
 //! and from, and for each device operation the pages that moved and whether it missed.
 
 pub(crate) use crate::common::until;
-use crate::common::{PAGE, Setup, clean, declared, open, spv, watchdog};
+use crate::common::{BLOCK, PAGE, SUB, Setup, by_blocks, clean, declared, open, spv, watchdog};
 use vkhmm::{
     Access, Builder, Error, Grid, Kernel, Launch, Location, Managed, MemoryError, MemoryKind, Residency,
     Result, Runtime, Stats,
@@ -44,6 +44,12 @@ impl Rig {
     /// Runs a case in both variants. Each ends with everything done and nothing said by the validation layers.
     pub(crate) fn each(case: impl FnMut(&mut Rig)) {
         Self::each_with(|builder| builder, case);
+    }
+
+    /// The same, for cases that count pages where touches have made something come along: nothing is guessed, a touch brings what
+    /// it must.
+    pub(crate) fn each_counted(case: impl FnMut(&mut Rig)) {
+        Self::each_with(|builder| builder.policy("plain"), case);
     }
 
     /// The same, with more settings.
@@ -155,6 +161,28 @@ impl Rig {
 
     pub(crate) fn declared(&self) -> bool {
         declared(&self.rt)
+    }
+
+    /// Bytes that one touch takes from the device, at least: under `declared` what the slice names.
+    pub(crate) fn granule(&self) -> u64 {
+        let bytes = if self.declared() {
+            PAGE
+        } else if self.by_blocks() {
+            BLOCK
+        } else {
+            SUB
+        };
+        bytes as u64
+    }
+
+    pub(crate) fn by_blocks(&self) -> bool {
+        by_blocks(&self.rt)
+    }
+
+    /// Pages of a sub-block that nobody has touched, in a block that was touched: the touch brings them along where R is changed
+    /// by blocks.
+    pub(crate) fn untouched_sub(&self) -> u64 {
+        if self.by_blocks() { 0 } else { (SUB / PAGE) as u64 }
     }
 }
 

@@ -76,6 +76,14 @@ typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, con
 /// No faults: memory may be touched between vkhmm_host_begin and vkhmm_host_end only.
 #define VKHMM_FAULT_ENGINE_DECLARED 3
 
+/// Userfaultfd whose touches are answered by a handler of SIGBUS in the threads that make them; system calls as with
+/// VKHMM_FAULT_ENGINE_UFFD_THREAD_USER. Install handlers of SIGBUS before the first runtime, or pass on what is not yours.
+#define VKHMM_FAULT_ENGINE_UFFD_SIGBUS 4
+
+/// Without userfaultfd: touches are answered by a handler of SIGSEGV in the threads that make them, 2 MiB at a time; system calls
+/// and handlers as above. Allocations and separate pieces in use are limited by vm.max_map_count.
+#define VKHMM_FAULT_ENGINE_SEGV_MPROTECT 5
+
 /// No host access; copy queues only.
 #define VKHMM_MEMORY_KIND_DEVICE_PRIVATE 1
 
@@ -117,6 +125,37 @@ typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, con
 
 /// As a timeout: as long as it takes.
 #define VKHMM_FOREVER UINT64_MAX
+
+/// Neither: in attributes, that nothing was said.
+#define VKHMM_SIDE_NONE 0
+
+/// Host memory.
+#define VKHMM_SIDE_HOST 1
+
+/// Device memory.
+#define VKHMM_SIDE_DEVICE 2
+
+/// They had better be on the host when nobody needs them elsewhere: touches bring whole blocks, and their frames are given up first.
+#define VKHMM_ADVICE_PREFER_HOST 1
+
+/// They had better be on the device: touches bring home only what they need, and their frames are given up last.
+#define VKHMM_ADVICE_PREFER_DEVICE 2
+
+/// Takes back either of the above.
+#define VKHMM_ADVICE_PREFER_NONE 3
+
+/// They are read far more often than written, by both sides: a store takes only its 64 KiB from the device.
+#define VKHMM_ADVICE_READ_MOSTLY 4
+
+/// Takes that back.
+#define VKHMM_ADVICE_NOT_READ_MOSTLY 5
+
+/// Kernels are to work on the host's bytes in place. Of a whole buffer only, before its first use on the device; otherwise it is noted,
+/// and has no effect.
+#define VKHMM_ADVICE_ACCESSED_BY 6
+
+/// Takes that back.
+#define VKHMM_ADVICE_NOT_ACCESSED_BY 7
 
 /// The host's copy is current.
 #define VKHMM_PAGE_HOST_VALID 1
@@ -499,6 +538,42 @@ typedef struct vkhmm_value {
     /// How many.
     size_t bytes;
 } vkhmm_value;
+
+/// What is said about bytes.
+typedef uint32_t vkhmm_advice;
+
+/// One of the two sides that bytes may be on.
+typedef uint32_t vkhmm_side;
+
+/// Bytes kept on one side. Zero names none.
+typedef struct vkhmm_pinned {
+    /// Opaque.
+    uint64_t id;
+} vkhmm_pinned;
+
+/// A run of pages about which the same was said. Flags are 0 or 1.
+typedef struct vkhmm_attributes {
+    /// Of its first byte in the buffer.
+    uint64_t offset;
+    /// How many.
+    uint64_t bytes;
+    /// Where they had better be.
+    vkhmm_side preferred;
+    /// Where the last prefetch was to bring them.
+    vkhmm_side last_prefetch;
+    /// They are read far more often than written.
+    uint32_t read_mostly;
+    /// Kernels are to work on the host's bytes.
+    uint32_t accessed_by;
+    /// Kernels do work on the host's bytes, because it was advised or for another reason.
+    uint32_t in_place;
+    /// A guard or pin keeps them on the host.
+    uint32_t pinned_host;
+    /// A pin keeps their place on the device.
+    uint32_t pinned_device;
+    /// Host and device took them from each other: they stay where they are for a while.
+    uint32_t thrash_guarded;
+} vkhmm_attributes;
 
 /// Bits of a pagemap: what is true of its memory, apart from its kind.
 typedef uint32_t vkhmm_pagemap_flags;
@@ -962,6 +1037,51 @@ vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch, uint64_t *ns);
 ///
 /// Errors: STALE_HANDLE if it was destroyed before, INVALID_HANDLE, FORKED.
 vkhmm_result vkhmm_launch_destroy(struct vkhmm_launch launch);
+
+/// Says how bytes are going to be used: a hint about all pages that they touch, until something else is said. Moves nothing by itself,
+/// and changes no result.
+///
+/// Errors: INVALID_ARGUMENT, OUT_OF_RANGE; of handles, FORKED.
+vkhmm_result vkhmm_advise(struct vkhmm_buffer buffer,
+                          uint64_t offset,
+                          uint64_t bytes,
+                          vkhmm_advice advice);
+
+/// Says that nobody needs what the bytes are: nothing of them is copied home. Pages that are partly others' keep their contents. Until
+/// they are written again the bytes are some earlier values of theirs, or zeros. `saved`, the bytes whose copy home is saved, may be NULL.
+///
+/// Errors: LOST, OUT_OF_RANGE; of handles, FORKED; nothing has changed then.
+vkhmm_result vkhmm_discard(struct vkhmm_buffer buffer,
+                           uint64_t offset,
+                           uint64_t bytes,
+                           uint64_t *saved);
+
+/// Brings bytes to `side` and keeps them there until vkhmm_unpin. On the host, launches that name them fail with GUARDED. On the device,
+/// nothing takes their frames; a load brings home a duplicate, a store takes its page home.
+///
+/// Errors: INVALID_ARGUMENT, OUT_OF_RANGE, GUARDED, LOST, DEVICE_LOST, OUT_OF_HOST_MEMORY; on the device WORKING_SET_TOO_LARGE, ACQUIRED; of
+/// handles, FORKED. Nothing is pinned then.
+vkhmm_result vkhmm_pin(struct vkhmm_buffer buffer,
+                       uint64_t offset,
+                       uint64_t bytes,
+                       vkhmm_side side,
+                       struct vkhmm_pinned *pinned);
+
+/// Lets the bytes go. In a forked child it does nothing.
+///
+/// Errors: STALE_HANDLE if it was unpinned before, INVALID_HANDLE, FORKED.
+vkhmm_result vkhmm_unpin(struct vkhmm_pinned pinned);
+
+/// What was said about bytes, and what keeps them where they are: runs of pages, in order. Writes at most `capacity` of them and sets
+/// `*needed` to how many there are. Faults nothing in.
+///
+/// Errors: OUT_OF_RANGE; INCOMPLETE if there are more; of handles, FORKED.
+vkhmm_result vkhmm_buffer_attributes(struct vkhmm_buffer buffer,
+                                     uint64_t offset,
+                                     uint64_t bytes,
+                                     struct vkhmm_attributes *runs,
+                                     size_t capacity,
+                                     size_t *needed);
 
 /// The registered pagemaps, live and dying. Writes at most `capacity` and sets `*needed` to how many there are.
 ///

@@ -163,6 +163,12 @@ private:
     Span<T> elements_;
 };
 
+/// Elements kept on one side while it lives.
+class Pinned : public Owner<vkhmm_pinned, vkhmm_unpin> {
+public:
+    using Owner::Owner;
+};
+
 /// As a number of elements: up to the end.
 constexpr std::size_t all = static_cast<std::size_t>(-1);
 
@@ -210,6 +216,25 @@ public:
         vkhmm_launch launch{};
         check(vkhmm_prefetch_to_host(this->get(), first * sizeof(T), bytes(count), &launch));
         return Launch(launch);
+    }
+    /// A hint: one of VKHMM_ADVICE_.
+    void advise(vkhmm_advice advice, std::size_t first = 0, std::size_t count = all) const
+    {
+        check(vkhmm_advise(this->get(), first * sizeof(T), bytes(count), advice));
+    }
+    /// Nobody needs what the elements are. The bytes whose copy home is saved.
+    std::uint64_t discard(std::size_t first = 0, std::size_t count = all) const
+    {
+        std::uint64_t saved = 0;
+        check(vkhmm_discard(this->get(), first * sizeof(T), bytes(count), &saved));
+        return saved;
+    }
+    /// Keeps them on VKHMM_SIDE_HOST or VKHMM_SIDE_DEVICE.
+    Pinned pin(vkhmm_side side, std::size_t first = 0, std::size_t count = all) const
+    {
+        vkhmm_pinned pinned{};
+        check(vkhmm_pin(this->get(), first * sizeof(T), bytes(count), side, &pinned));
+        return Pinned(pinned);
     }
     /// How kernels reach it, and why so.
     std::pair<vkhmm_placement_kind, std::string> placement() const

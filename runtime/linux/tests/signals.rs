@@ -172,7 +172,7 @@ fn a_handler_that_was_there_before_is_called_as_the_kernel_would() {
     // SAFETY: errno belongs to this thread.
     unsafe { *libc::__errno_location() = 77 };
     store(page + 5, 9);
-    // SAFETY: as above.
+    // SAFETY: errno belongs to this thread.
     assert_eq!(unsafe { *libc::__errno_location() }, 77, "errno is the thread's");
     assert_eq!((load(page + 5), CALLS.load(Ordering::SeqCst), SIGNAL.load(Ordering::SeqCst)), (9, 1, signal));
     let held = HELD.load(Ordering::SeqCst);
@@ -395,7 +395,7 @@ fn signals_reach_a_thread_that_waits_for_its_page() {
     let (waiting, thread) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let toucher = scope.spawn(|| {
-            // SAFETY: names this thread.
+            // SAFETY: names the calling thread, no more.
             thread.store(unsafe { libc::pthread_self() } as u64, Ordering::SeqCst);
             waiting.store(true, Ordering::SeqCst);
             memory.load(7)

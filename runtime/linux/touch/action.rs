@@ -86,11 +86,11 @@ pub(crate) fn install(signal: c_int) -> io::Result<bool> {
     Ok(STORES_KNOWN.load(Ordering::SeqCst))
 }
 
-/// Whether ours is installed for `signal` and another one took its place.
-pub(crate) fn is_replaced(signal: c_int) -> bool {
+/// The action that took the place of ours for `signal`, if one did.
+pub(crate) fn replaced_by(signal: c_int) -> Option<usize> {
     let handler: InfoHandler = on_fault;
-    previous(signal).installed.load(Ordering::SeqCst)
-        && change(signal, None).is_ok_and(|now| now.sa_sigaction != handler as usize)
+    let now = change(signal, None).ok().filter(|_| previous(signal).installed.load(Ordering::SeqCst))?;
+    (now.sa_sigaction != handler as usize).then_some(now.sa_sigaction)
 }
 
 fn ours() -> libc::sigaction {

@@ -57,7 +57,7 @@ pub(crate) struct Pages {
 
 // SAFETY: the words are only accessed as atomics, and stay mapped until drop.
 unsafe impl Send for Pages {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: only atomic accesses.
 unsafe impl Sync for Pages {}
 
 impl Pages {

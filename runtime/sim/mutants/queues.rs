@@ -96,35 +96,39 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: "for (done, plan) in blocks.values().enumerate() {",
-                replace: "let mut order: alloc::vec::Vec<_> = blocks.values().collect();
+                find: "let plans: Vec<&BlockPlan<P>> = blocks.values().collect();",
+                replace: "let mut plans: Vec<&BlockPlan<P>> = blocks.values().collect();
         if AWAKE {
-            order.sort_by_key(|plan| plan.named);
-        }
-        for (done, plan) in order.iter().copied().enumerate() {",
+            plans.sort_by_key(|plan| plan.named);
+        }",
             },
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: "for earlier in blocks.values().take(done) {",
-                replace: "for earlier in order.iter().copied().take(done) {",
+                find: ".flat_map(|group| group.chunks(GROUP)) {",
+                replace: ".flat_map(|group| group.chunks(if AWAKE { 1 } else { GROUP })) {",
             },
             // What is held is kept while the next block is waited for.
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: "let outcome = self.hold_block(ops, plan, &mut block, found);",
-                replace: "let outcome = loop {
-                use vkhmm_port::Signal;
-                let seen = self.progress.epoch();
-                match self.hold_block(ops, plan, &mut block, found) {
-                    Err(Refusal::Wait) if AWAKE => {
-                        drop(block);
-                        self.flush();
-                        self.progress.wait(seen, Some(self.config.watchdog));
-                        block = plan.range.blocks[plan.index as usize].lock();
+                find: "held.push((*plan, plan.range.blocks[plan.index as usize].lock()));
+                let (plan, block) = held.last_mut().expect(\"just pushed\");
+                outcome = outcome.and_then(|()| self.hold_block(ops, plan, block, found));",
+                replace: "loop {
+                    use vkhmm_port::Signal;
+                    let seen = AWAKE.then(|| self.progress.epoch());
+                    held.push((*plan, plan.range.blocks[plan.index as usize].lock()));
+                    let (plan, block) = held.last_mut().expect(\"just pushed\");
+                    outcome = outcome.and_then(|()| self.hold_block(ops, plan, block, found));
+                    match (seen, &outcome) {
+                        (Some(seen), Err(Refusal::Wait)) => {
+                            held.clear();
+                            outcome = Ok(());
+                            self.flush();
+                            self.progress.wait(seen, Some(self.config.watchdog));
+                        }
+                        _ => break,
                     }
-                    outcome => break outcome,
-                }
-            };",
+                }",
             },
         ],
     },

@@ -4,7 +4,7 @@ use crate::common::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vkhmm_core::advice::{Advice, Side};
-use vkhmm_core::pagemap::Location;
+use vkhmm_core::pagemap::{Location, MemoryKind};
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_engine::{EngineError, GuardKind, PlacementKind, SkipReason};
 use vkhmm_port::fake::FakeKernel;
@@ -161,66 +161,76 @@ fn a_launch_around_a_pinned_part_is_refused_where_it_would_have_to_move() {
     }
 }
 
+/// Touches are answered by messages; asked about in their threads first; and answered there, if the CPU reads what they need.
+fn answerers() -> [Setup; 3] {
+    let messages = Setup { geometry: LARGE, ..Setup::default() };
+    let asked = Setup { in_thread: true, ..messages.clone() };
+    [messages, asked.clone(), Setup { kind: MemoryKind::DeviceCoherent, ..asked }]
+}
+
 #[test]
 fn advice_says_how_much_comes_home_and_whose_frames_go_first() {
-    within(20, || {
-        let w = World::new(Setup { geometry: LARGE, limit_frames: 24, ..Setup::default() });
-        let ranges = [0; 3].map(|_| w.alloc(w.block()));
-        let [plain, host, device] = &ranges;
-        w.engine.advise(host, all(host), Advice::PreferredLocation(Some(Side::Host))).unwrap();
-        w.engine.advise(device, all(device), Advice::PreferredLocation(Some(Side::Device))).unwrap();
-        let home = |range: &Range| {
-            w.launch(&set(1), &[(range, 0..range.bytes(), Overwrite)]);
-            w.rest();
-            w.load(range, 0..1);
-        };
-        home(host);
-        until("the whole block is home", || !w.map(host).contains('D'));
-        home(plain);
-        home(device);
+    for setup in answerers() {
+        within(20, move || advised(&World::new(Setup { limit_frames: 24, ..setup })));
+    }
+}
+
+fn advised(w: &World) {
+    let ranges = [0; 3].map(|_| w.alloc(w.block()));
+    let [plain, host, device] = &ranges;
+    w.engine.advise(host, all(host), Advice::PreferredLocation(Some(Side::Host))).unwrap();
+    w.engine.advise(device, all(device), Advice::PreferredLocation(Some(Side::Device))).unwrap();
+    let home = |range: &Range| {
+        w.launch(&set(1), &[(range, 0..range.bytes(), Overwrite)]);
         w.rest();
-        assert_eq!(w.map(device), ["S".repeat(8), "D".repeat(56)].concat(), "its sub-block alone");
-        assert_eq!(w.engine.trim(1).unwrap(), w.block());
-        assert_eq!(w.map(host), "H".repeat(64), "the host's goes first");
-        assert_eq!(w.engine.trim(1).unwrap(), w.block());
-        assert_eq!(w.map(plain), "H".repeat(64), "then what nothing was said of");
-        assert_eq!(w.location(device, w.block() - 1), Location::Device);
-        // Read-mostly: of what the device has, a store takes its own sub-block alone.
-        w.launch(&set(2), &[(plain, 0..plain.bytes(), Overwrite)]);
-        w.rest();
-        w.load(plain, 0..1);
-        w.engine.advise(plain, all(plain), Advice::ReadMostly(true)).unwrap();
-        // It follows the load: the policy would bring two.
-        w.store(plain, w.frame(), &[3]);
-        w.rest();
-        let map = w.map(plain);
-        assert_eq!(map, ["S", "H", "D", "D", "D", "D", "D", "D"].map(|c| c.repeat(8)).concat());
-        // What was said can be asked, and taken back.
-        let half = (0..w.block() / 2).into();
-        w.engine.advise(plain, half, Advice::ReadMostly(false)).unwrap();
-        w.engine.prefetch_to_host(plain, (w.block() - 1..w.block()).into()).unwrap();
-        let told = w.engine.attributes(plain, all(plain)).unwrap();
-        let shown: Vec<_> =
-            told.iter().map(|a| (a.bytes, a.advised.read_mostly, a.advised.last_prefetch)).collect();
-        let last = w.block() - w.page();
-        assert_eq!(
-            shown,
-            [
-                (half, false, None),
-                ((w.block() / 2..last).into(), true, None),
-                ((last..w.block()).into(), true, Some(Side::Host)),
-            ]
-        );
-        w.rest();
-        let told = w.engine.attributes(plain, all(plain)).unwrap();
-        let places = told.iter().map(|a| a.places.host + a.places.shared + a.places.device);
-        assert_eq!(places.sum::<u64>(), w.block());
-        w.engine.free(plain);
-        let refused = w.engine.advise(plain, half, Advice::ReadMostly(true));
-        assert!(matches!(refused, Err(EngineError::UnknownRange { .. })));
-        let outside = w.engine.advise(host, (0..w.block() + 1).into(), Advice::ReadMostly(true));
-        assert!(matches!(outside, Err(EngineError::OutOfRange { .. })));
-    });
+        w.load(range, 0..1);
+    };
+    home(host);
+    until("the whole block is home", || !w.map(host).contains('D'));
+    home(plain);
+    home(device);
+    w.rest();
+    assert_eq!(w.map(device), ["S".repeat(8), "D".repeat(56)].concat(), "its sub-block alone");
+    assert_eq!(w.engine.trim(1).unwrap(), w.block());
+    assert_eq!(w.map(host), "H".repeat(64), "the host's goes first");
+    assert_eq!(w.engine.trim(1).unwrap(), w.block());
+    assert_eq!(w.map(plain), "H".repeat(64), "then what nothing was said of");
+    assert_eq!(w.location(device, w.block() - 1), Location::Device);
+    // Read-mostly: of what the device has, a store takes its own sub-block alone.
+    w.launch(&set(2), &[(plain, 0..plain.bytes(), Overwrite)]);
+    w.rest();
+    w.load(plain, 0..1);
+    w.engine.advise(plain, all(plain), Advice::ReadMostly(true)).unwrap();
+    // It follows the load: the policy would bring two.
+    w.store(plain, w.frame(), &[3]);
+    w.rest();
+    let map = w.map(plain);
+    assert_eq!(map, ["S", "H", "D", "D", "D", "D", "D", "D"].map(|c| c.repeat(8)).concat());
+    // What was said can be asked, and taken back.
+    let half = (0..w.block() / 2).into();
+    w.engine.advise(plain, half, Advice::ReadMostly(false)).unwrap();
+    w.engine.prefetch_to_host(plain, (w.block() - 1..w.block()).into()).unwrap();
+    let told = w.engine.attributes(plain, all(plain)).unwrap();
+    let shown: Vec<_> =
+        told.iter().map(|a| (a.bytes, a.advised.read_mostly, a.advised.last_prefetch)).collect();
+    let last = w.block() - w.page();
+    assert_eq!(
+        shown,
+        [
+            (half, false, None),
+            ((w.block() / 2..last).into(), true, None),
+            ((last..w.block()).into(), true, Some(Side::Host)),
+        ]
+    );
+    w.rest();
+    let told = w.engine.attributes(plain, all(plain)).unwrap();
+    let places = told.iter().map(|a| a.places.host + a.places.shared + a.places.device);
+    assert_eq!(places.sum::<u64>(), w.block());
+    w.engine.free(plain);
+    let refused = w.engine.advise(plain, half, Advice::ReadMostly(true));
+    assert!(matches!(refused, Err(EngineError::UnknownRange { .. })));
+    let outside = w.engine.advise(host, (0..w.block() + 1).into(), Advice::ReadMostly(true));
+    assert!(matches!(outside, Err(EngineError::OutOfRange { .. })));
 }
 
 #[test]
@@ -268,35 +278,41 @@ fn accessed_by_works_in_place_before_the_first_use() {
 
 #[test]
 fn a_block_that_is_taken_back_and_forth_is_guarded() {
-    within(20, || {
-        let w = World::new(Setup { geometry: LARGE, ..Setup::default() });
-        let x = w.alloc(2 * w.block());
-        let rounds = std::cell::Cell::new(0_u32);
-        // Time is real here: slow rounds count for nothing.
-        until("the guard begins", || {
-            rounds.set(rounds.get() + 1);
-            let n = rounds.get() as u8;
-            w.store(&x, 0, &[n]);
-            w.launch(&add(1), &[(&x, 0..w.block(), Write)]);
-            assert_eq!(w.load(&x, 0..1), [n.wrapping_add(1)]);
-            let hint = w.engine.prefetch_to_device(&x, all(&x)).unwrap();
-            let guarded = hint.skipped().iter().any(|s| s.why == SkipReason::Thrashing);
-            if guarded {
-                assert_eq!(hint.skipped()[0].bytes, (0..w.block()).into());
-            }
-            guarded
-        });
-        assert!(rounds.get() >= 3, "{rounds:?}");
-        let stats = w.engine.stats();
-        assert!(stats.thrash_guards >= 1 && stats.thrash_events >= 3, "{stats:?}");
-        until("it expires", || {
-            let told = w.engine.attributes(&x, all(&x)).unwrap();
-            assert!(!told.last().unwrap().thrash_guarded, "the other block is calm");
-            !told[0].thrash_guarded
-        });
-        assert_eq!(w.engine.thrash_guarded_blocks(), 0);
-        w.rest();
+    for setup in answerers() {
+        within(20, move || taken_back_and_forth(&World::new(setup)));
+    }
+}
+
+fn taken_back_and_forth(w: &World) {
+    let x = w.alloc(2 * w.block());
+    let rounds = std::cell::Cell::new(0_u32);
+    // Time is real here: slow rounds count for nothing.
+    until("the guard begins", || {
+        rounds.set(rounds.get() + 1);
+        let n = rounds.get() as u8;
+        w.store(&x, 0, &[n]);
+        w.launch(&add(1), &[(&x, 0..w.block(), Write)]);
+        if w.setup.in_thread {
+            w.rest(); // a touch that has to wait is answered by its message
+        }
+        assert_eq!(w.load(&x, 0..1), [n.wrapping_add(1)]);
+        let hint = w.engine.prefetch_to_device(&x, all(&x)).unwrap();
+        let guarded = hint.skipped().iter().any(|s| s.why == SkipReason::Thrashing);
+        if guarded {
+            assert_eq!(hint.skipped()[0].bytes, (0..w.block()).into());
+        }
+        guarded
     });
+    assert!(rounds.get() >= 3, "{rounds:?}");
+    let stats = w.engine.stats();
+    assert!(stats.thrash_guards >= 1 && stats.thrash_events >= 3, "{stats:?}");
+    until("it expires", || {
+        let told = w.engine.attributes(&x, all(&x)).unwrap();
+        assert!(!told.last().unwrap().thrash_guarded, "the other block is calm");
+        !told[0].thrash_guarded
+    });
+    assert_eq!(w.engine.thrash_guarded_blocks(), 0);
+    w.rest();
 }
 
 #[test]

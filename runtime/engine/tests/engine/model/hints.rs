@@ -1,7 +1,7 @@
 //! What a player says ahead: advice, batches, pins; and bytes it has no more use for.
 
-use crate::common::*;
 use super::player::Player;
+use crate::common::*;
 use std::sync::Arc;
 use vkhmm_core::advice::{Advice, Side};
 use vkhmm_engine::{AccessKind, EngineError};

@@ -7,8 +7,7 @@ use vkhmm_floors::{Mechanism, Spin};
 /// A fault engine and what it is compared with.
 pub(crate) struct Engine {
     pub(crate) name: &'static str,
-    /// None where this build has no such engine.
-    choice: Option<FaultEngine>,
+    choice: FaultEngine,
     /// None where nothing is noticed, so nothing can be compared.
     pub(crate) floor: Option<Mechanism>,
 }
@@ -18,11 +17,11 @@ const READERS: Mechanism = Mechanism::Thread { handlers: 2, spin: Spin::Micros(5
 
 /// Every fault engine by its name in doctor, best first.
 pub(crate) const ENGINES: [Engine; 5] = [
-    Engine { name: "uffd-thread", choice: Some(FaultEngine::UffdThread), floor: Some(READERS) },
-    Engine { name: "uffd-thread-user", choice: Some(FaultEngine::UffdThreadUser), floor: Some(READERS) },
-    Engine { name: "uffd-sigbus", choice: None, floor: Some(Mechanism::Sigbus) },
-    Engine { name: "segv-mprotect", choice: None, floor: Some(Mechanism::Segv) },
-    Engine { name: "declared", choice: Some(FaultEngine::Declared), floor: None },
+    Engine { name: "uffd-thread", choice: FaultEngine::UffdThread, floor: Some(READERS) },
+    Engine { name: "uffd-thread-user", choice: FaultEngine::UffdThreadUser, floor: Some(READERS) },
+    Engine { name: "uffd-sigbus", choice: FaultEngine::UffdSigbus, floor: Some(Mechanism::Sigbus) },
+    Engine { name: "segv-mprotect", choice: FaultEngine::SegvMprotect, floor: Some(Mechanism::Segv) },
+    Engine { name: "declared", choice: FaultEngine::Declared, floor: None },
 ];
 
 impl Engine {
@@ -32,11 +31,10 @@ impl Engine {
     /// # Errors
     /// A device that cannot be had.
     pub(crate) fn open(&self, limit: u64) -> Result<Result<Runtime, String>> {
-        let Some(choice) = self.choice else { return Ok(Err("this build has no such engine".into())) };
         if self.floor.is_none() {
             return Ok(Err("nothing is noticed: whole slices come home as they are borrowed".into()));
         }
-        let builder = Runtime::builder().fault_engine(choice).memory_kind(MemoryKind::DeviceCoherent);
+        let builder = Runtime::builder().fault_engine(self.choice).memory_kind(MemoryKind::DeviceCoherent);
         let rt = match builder.device_memory_limit(limit).in_place_bytes(0).strict_io(false).build() {
             Ok(rt) => rt,
             Err(error) => return Ok(Err(format!("the machine refuses it: {error}"))),

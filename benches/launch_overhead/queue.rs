@@ -1,10 +1,12 @@
 //! Launches through the public interface against plain Vulkan: the call, the round trip, a hundred in a row.
 
 use crate::raw::Raw;
-use crate::{Row, quartiles};
 use anyhow::{Result, ensure};
 use std::time::Instant;
 use vkhmm::{Grid, Kernel, Managed, Runtime};
+use vkhmm_bench::{
+    Baseline, Class, Column, ColumnId, Figure, Gate, Goal, Report, Row, Sample, Table, ratios,
+};
 
 const SCALE: &[u8] = include_bytes!("../../shaders/spv/scale.spv");
 /// Floats that a launch works on: little, so that what is seen is the launch.
@@ -14,6 +16,12 @@ const GROUPS: u32 = ITEMS as u32 / 64;
 const BURST: usize = 20;
 /// Launches in a row before a wait.
 const ROW: usize = 100;
+/// Most that a call may take above plain Vulkan's, in microseconds.
+const CALL_GOAL: f64 = 2.0;
+/// Most that a round trip may take, in plain Vulkan's.
+const TRIP_GOAL: f64 = 1.05;
+/// Most that a hundred launches may take, in command buffers of a hundred dispatches.
+const ROW_GOAL: f64 = 1.10;
 
 struct Rig {
     rt: Runtime,
@@ -102,42 +110,90 @@ impl Rig {
 }
 
 /// Name and class of the device.
-fn device(rt: &Runtime) -> (String, char) {
+fn device(rt: &Runtime) -> (String, Class) {
     let report = &rt.doctor().device;
     let chosen = &report.candidates[report.chosen];
-    (chosen.name.clone(), if chosen.kind == "software" { 'L' } else { 'D' })
+    (chosen.name.clone(), Class::of_device(&chosen.kind))
 }
 
 fn us(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e6
 }
 
-/// Device, class and rows.
-pub(crate) fn measure(pairs: usize) -> Result<(String, char, Vec<Row>)> {
-    let mut rows = Vec::new();
-    let mut said = None;
+/// The table, and the gates that go below it.
+struct Launches {
+    table: Table,
+    class: Class,
+    plain: ColumnId,
+    ours: ColumnId,
+    ratio: ColumnId,
+    more: ColumnId,
+    gates: Vec<Gate>,
+}
+
+impl Launches {
+    fn new(device: &str, class: Class) -> Self {
+        let mut table = Table::new("launch", format!("Launches of a small kernel on {device}"), class);
+        let plain = table.column(Column::baseline(Baseline::GoodExplicit, "us").named("plain Vulkan"));
+        let ours = table.column(Column::ours("vkhmm", "us"));
+        let ratio = table.column(Column::ours("vkhmm / plain", ""));
+        let more = table.column(Column::ours("median - median", "us"));
+        table.without_others("the same kernel runs on bytes that lie where it wants them");
+        Self { table, class, plain, ours, ratio, more, gates: Vec::new() }
+    }
+
+    /// A row, and the medians' difference and the median ratio.
+    fn row(&mut self, name: &str, [ours, plain]: [Vec<f64>; 2]) -> (f64, f64) {
+        let ratio = Figure::of(&ratios(&ours, &plain));
+        let [ours, plain] = [ours, plain].map(|times| Figure::of(&Sample::of(&times)));
+        let more = ours.median - plain.median;
+        let row = Row::named(name).with(self.plain, plain).with(self.ours, ours).with(self.ratio, ratio);
+        self.table.row(row.with(self.more, Figure::exact(more)));
+        (more, ratio.median)
+    }
+
+    fn gate(&mut self, name: &str, goal: f64, measured: f64) {
+        self.gates.push(Gate::new(name, self.class, Goal::AtMost(goal), measured));
+    }
+}
+
+/// Measures the call, the round trip and a hundred in a row, with what the kernel works on in frames and in place.
+///
+/// # Errors
+/// Something moved; wrong bytes; the runtime's own errors.
+pub(crate) fn measure(report: &mut Report, pairs: usize) -> Result<()> {
+    let mut launches: Option<Launches> = None;
     for (in_place_bytes, place) in [(0, "resident"), (64 << 10, "in place")] {
+        let names = ["call, pipelined", "round trip", "100 in a row, then a wait"];
+        let [call, trip, row] = names.map(|name| format!("{name}, {place}"));
+        let [wants_call, wants_trip, wants_row] =
+            [&call, &trip, &row].map(|name| report.options().wants(name));
+        if !wants_call && !wants_trip && !wants_row {
+            continue;
+        }
         let mut rig = Rig::new(in_place_bytes)?;
-        let [ours, raw] = rig.pipelined(pairs)?.map(quartiles);
-        let more = ours[1] - raw[1];
-        rows.push(
-            Row::pair(&format!("call, pipelined, {place}"), ours, raw, "us").with("us more", more, 2.0),
-        );
-        let [ours, raw] = rig.round_trips(pairs)?.map(quartiles);
-        let ratio = ours[1] / raw[1];
-        rows.push(Row::pair(&format!("round trip, {place}"), ours, raw, "us").with("times", ratio, 1.05));
+        let (name, class) = device(&rig.rt);
+        let launches = launches.get_or_insert_with(|| Launches::new(&name, class));
         let before = rig.rt.stats();
-        let [ours, raw] = rig.rows(pairs.div_ceil(10))?.map(quartiles);
-        let ratio = ours[1] / raw[1];
-        rows.push(
-            Row::pair(&format!("{ROW} in a row, then a wait, {place}"), ours, raw, "us")
-                .with("times", ratio, 1.1),
-        );
+        if wants_call {
+            let (more, _) = launches.row(&call, rig.pipelined(pairs)?);
+            launches.gate(&format!("{call}: us above plain Vulkan"), CALL_GOAL, more);
+        }
+        if wants_trip {
+            let (_, ratio) = launches.row(&trip, rig.round_trips(pairs)?);
+            launches.gate(&format!("{trip}: times plain Vulkan"), TRIP_GOAL, ratio);
+        }
+        if wants_row {
+            let (_, ratio) = launches.row(&row, rig.rows(pairs.div_ceil(10))?);
+            launches.gate(&format!("{row}: times one command buffer"), ROW_GOAL, ratio);
+        }
         let counted = rig.rt.stats().since(&before);
         ensure!(counted.in_bytes() == 0 && counted.out_bytes() == 0, "something moved: {counted}");
         ensure!(rig.x.iter().all(|v| *v == 3.0), "wrong bytes");
-        said.get_or_insert(device(&rig.rt));
     }
-    let (device, class) = said.expect("two rounds");
-    Ok((device, class, rows))
+    if let Some(launches) = launches {
+        report.table(launches.table);
+        launches.gates.into_iter().for_each(|gate| report.gate(gate));
+    }
+    Ok(())
 }

@@ -143,6 +143,7 @@ fn profile(inner: &DeviceProfile, link: &Link, options: Options) -> DeviceProfil
         timeline_count: Role::ALL.len() as u8,
         import: options.import.then_some(import),
         in_place_bytes_max: None,
+        inline_copy_bytes: inner.inline_copy_bytes.min(link.inline_bytes()),
         reasons: [sparse, in_place],
         ..inner.clone()
     }

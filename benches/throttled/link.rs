@@ -3,6 +3,9 @@
 use std::time::Duration;
 use vkhmm_port::Direction;
 
+/// What PCIe 4 needs for the most that rides in front of a kernel on a real device.
+const INLINE: Duration = Duration::from_micros(42);
+
 /// One machine, in so few numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Link {
@@ -41,6 +44,12 @@ impl Link {
             Direction::Out => self.outward,
         };
         Duration::from_secs_f64(bytes as f64 / rate)
+    }
+
+    /// What rides in front of a kernel at most: behind a slow link it would hold the kernel up for longer than a submission of its
+    /// own costs.
+    pub(crate) fn inline_bytes(&self) -> u64 {
+        (self.inward.min(self.outward) * INLINE.as_secs_f64()) as u64
     }
 
     /// How long a kernel takes: the roofline.

@@ -389,7 +389,8 @@ impl Block {
 
 /// The sub-blocks that `pages` touch.
 pub fn subs_of(pages: PageMask, geometry: Geometry) -> impl Iterator<Item = u32> {
-    (0..geometry.subs_per_block()).filter(move |sub| pages_of_sub(*sub, geometry).intersects(&pages))
+    let size = geometry.pages_per_sub;
+    (0..geometry.subs_per_block()).filter(move |sub| pages.meets(sub * size..(sub + 1) * size))
 }
 
 /// The pages of sub-block `sub`.

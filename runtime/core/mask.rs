@@ -22,13 +22,11 @@ impl PageMask {
     pub fn range(range: Range<u32>) -> Self {
         assert!(range.end <= Self::CAPACITY, "a block has at most {} pages", Self::CAPACITY);
         let mut mask = Self::EMPTY;
-        for (i, word) in mask.words.iter_mut().enumerate() {
-            let low = (i as u32) * 64;
-            let from = range.start.clamp(low, low + 64) - low;
-            let to = range.end.clamp(low, low + 64) - low;
-            if from < to {
-                *word = (u64::MAX >> (64 - (to - from))) << from;
-            }
+        if range.start < range.end {
+            let (first, last) = (range.start / 64, (range.end - 1) / 64);
+            mask.words[first as usize..=last as usize].fill(u64::MAX);
+            mask.words[first as usize] &= u64::MAX << (range.start % 64);
+            mask.words[last as usize] &= u64::MAX >> (63 - (range.end - 1) % 64);
         }
         mask
     }
@@ -89,9 +87,17 @@ impl PageMask {
         Runs { mask: *self, at: 0 }
     }
 
+    /// Whether a page of `range` is in the set.
+    pub fn meets(&self, range: Range<u32>) -> bool {
+        self.next_set(range.start).is_some_and(|page| page < range.end)
+    }
+
     /// The set, grown to whole groups of `group` pages wherever it has one page of the group.
     #[must_use]
     pub fn rounded_to(&self, group: u32) -> Self {
+        if group.is_power_of_two() && group <= 64 {
+            return Self { words: self.words.map(|word| groups_of(word, group)) };
+        }
         let mut out = Self::EMPTY;
         for run in self.runs() {
             out |=
@@ -119,6 +125,18 @@ impl PageMask {
         }
         None
     }
+}
+
+/// The bits of `word`, grown to whole groups of `group`, a power of two that divides 64.
+fn groups_of(word: u64, group: u32) -> u64 {
+    let one = u64::MAX >> (64 - group);
+    // At the first bit of each group: whether any of it is set.
+    let (mut any, mut seen) = (word, 1);
+    while seen < group {
+        any |= any >> seen;
+        seen *= 2;
+    }
+    (any & (u64::MAX / one)) * one
 }
 
 /// The runs of a [`PageMask`], ascending.
@@ -222,5 +240,19 @@ mod tests {
     fn rounding_grows_to_whole_groups() {
         let m = PageMask::single(17) | PageMask::range(31..33);
         assert!(m.rounded_to(16).runs().eq(core::iter::once(16..48)));
+        let set =
+            PageMask::range(0..3) | PageMask::range(62..66) | PageMask::single(200) | PageMask::single(511);
+        for group in [1, 2, 3, 4, 16, 32, 48, 64, 128, 512] {
+            let naive = twin(&set).into_iter().flat_map(|p| p / group * group..(p / group + 1) * group);
+            assert_eq!(
+                twin(&set.rounded_to(group)),
+                naive.filter(|p| *p < 512).collect(),
+                "groups of {group}"
+            );
+            for first in (0..512 / group * group).step_by(group as usize) {
+                let range = first..first + group;
+                assert_eq!(set.meets(range.clone()), twin(&set).range(range).next().is_some());
+            }
+        }
     }
 }

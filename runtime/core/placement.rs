@@ -183,8 +183,6 @@ pub struct Plan {
 pub enum EvictGoal {
     /// Spans of at least that many frames in all, the cheapest first.
     Frames(u32),
-    /// Everything of one range.
-    Range(RangeId),
     /// Of one range the spans that lie inside these sub-blocks: first, and one past the last.
     Within(RangeId, u32, u32),
     /// Everything in the piece that starts here, so that it can be removed.

@@ -43,15 +43,37 @@ struct Lane {
     window: u32,
     /// One past the last sub-block that was asked for.
     to: i64,
+    /// Where it was touched last.
+    last: i64,
     /// When it was last followed.
     stamp: u64,
 }
 
 impl Lane {
-    const NONE: Self = Self { from: 0, next: 0, stride: 0, run: 0, window: 0, to: 0, stamp: 0 };
+    const NONE: Self = Self { from: 0, next: 0, stride: 0, run: 0, window: 0, to: 0, last: 0, stamp: 0 };
 
     fn is_stream(&self) -> bool {
         self.run > 1
+    }
+
+    /// Whether a touch of `sub` is the one that the lane goes on with. Who takes steps of somewhat more than a sub-block leaves one
+    /// out now and then, which may be the marker, or the first that was not served.
+    fn expects(&self, sub: i64, per_block: u32) -> bool {
+        if self.stride.abs() != 1 || self.next == sub {
+            return self.next == sub;
+        }
+        let size = i64::from(per_block);
+        let skipped = (sub - self.next) * self.stride;
+        if self.window > 0 {
+            skipped > 0 && self.next.div_euclid(size) == sub.div_euclid(size)
+        } else {
+            skipped == 1
+        }
+    }
+
+    /// Whether a touch of `sub`, which the lane has already, may be its own: not if it lies behind the last one.
+    fn meets(&self, sub: i64) -> bool {
+        self.has(sub) && (sub - self.last) * self.stride >= 0
     }
 
     /// Whether `sub` lies in what the lane was given, or was promised.
@@ -82,20 +104,28 @@ impl Stream {
         let sub = (page.0 / u64::from(g.pages_per_sub)) as i64;
         let per_block = g.subs_per_block();
         self.clock += 1;
-        if let Some(lane) = self.lanes.iter_mut().find(|l| l.is_stream() && l.next == sub) {
+        if let Some(lane) = self.lanes.iter_mut().find(|l| l.is_stream() && l.expects(sub, per_block)) {
             lane.stamp = self.clock;
             lane.run = (lane.run * 2).min(per_block);
             return lane.go_on(sub, per_block);
         }
-        if let Some(lane) = self.lanes.iter_mut().find(|l| l.is_stream() && l.has(sub)) {
+        // Somebody comes the other way through what a stream left.
+        let turned = self.lanes.iter().find(|l| l.is_stream() && l.has(sub) && l.last - sub == l.stride);
+        if let Some(stride) = turned.map(|l| -l.stride) {
+            let stamp = self.clock;
+            let lane = self.oldest();
+            *lane = Lane { from: sub, stride, run: 2, last: sub, stamp, ..Lane::NONE };
+            return lane.go_on(sub, per_block);
+        }
+        if let Some(lane) = self.lanes.iter_mut().find(|l| l.is_stream() && l.meets(sub)) {
             // It met what is still on its way, or could not be brought.
-            lane.stamp = self.clock;
+            (lane.last, lane.stamp) = (sub, self.clock);
             return Step { stride: lane.stride, run: lane.run, ahead: 0 };
         }
         let begins = |l: &&mut Lane| l.run == 1 && ((sub - l.from).abs() == 1 || l.next == sub);
         if let Some(lane) = self.lanes.iter_mut().find(begins) {
             let stride = sub - lane.from;
-            *lane = Lane { from: sub, stride, run: 2, stamp: self.clock, ..Lane::NONE };
+            *lane = Lane { from: sub, stride, run: 2, last: sub, stamp: self.clock, ..Lane::NONE };
             return lane.go_on(sub, per_block);
         }
         if let Some(lane) = self.lanes.iter_mut().find(|l| l.run == 1 && l.from == sub) {
@@ -106,10 +136,14 @@ impl Stream {
         let away = |l: &Lane| (sub - l.from).abs();
         let near = self.lanes.iter().filter(|l| l.run == 1 && away(l) <= far).min_by_key(|l| away(l));
         let stride = near.map_or(0, |l| sub - l.from);
-        let oldest = self.lanes.iter_mut().min_by_key(|l| l.stamp).expect("there are lanes");
         let next = if stride == 0 { sub + 1 } else { sub + stride };
-        *oldest = Lane { from: sub, next, stride, run: 1, stamp: self.clock, ..Lane::NONE };
+        let stamp = self.clock;
+        *self.oldest() = Lane { from: sub, next, stride, run: 1, stamp, ..Lane::NONE };
         Step { stride: 0, run: 1, ahead: 0 }
+    }
+
+    fn oldest(&mut self) -> &mut Lane {
+        self.lanes.iter_mut().min_by_key(|l| l.stamp).expect("there are lanes")
     }
 
     /// The last touch, of a stream of neighbours, was served with `run` sub-blocks of its block.
@@ -127,11 +161,12 @@ impl Stream {
     pub fn is_near(&self, block: BlockIndex, g: Geometry) -> bool {
         let per_block = i64::from(g.subs_per_block());
         let first = i64::from(block.0) * per_block;
-        self.lanes.iter().any(|lane| {
-            let meets = (first..first + per_block).any(|sub| lane.has(sub));
-            let marked = lane.window > 0 && lane.next.div_euclid(per_block) == i64::from(block.0);
-            lane.is_stream() && meets && !marked
-        })
+        let mut streams = self.lanes.iter().filter(|lane| lane.is_stream());
+        let marks = |lane: &Lane| lane.window > 0 && lane.next.div_euclid(per_block) == i64::from(block.0);
+        if streams.clone().any(marks) {
+            return false; // also where another stream left it
+        }
+        streams.any(|lane| (first..first + per_block).any(|sub| lane.has(sub)))
     }
 }
 
@@ -140,7 +175,7 @@ impl Lane {
     fn go_on(&mut self, sub: i64, per_block: u32) -> Step {
         let size = i64::from(per_block);
         let block = sub.div_euclid(size);
-        self.from = sub;
+        (self.from, self.last) = (sub, sub);
         let step = |ahead| Step { stride: self.stride, run: self.run, ahead };
         if self.stride.abs() == 1 && self.run == per_block {
             // Whole blocks: the window behind the one that begins here, or the first of all.

@@ -294,11 +294,11 @@ impl<P: Ports> Engine<P> {
             return Ok(());
         }
         let mut by = None;
-        let found = |id| by = by.take().or_else(|| self.open_op(id));
+        let mut found = |id| by = by.take().or_else(|| self.open_op(id));
         if plan.in_place {
             block.in_place_deps(&plan.masks, found);
         } else {
-            block.launch_deps(&plan.masks, found);
+            block.launch_deps(&plan.masks, |id, _| found(id));
         }
         match by {
             Some(by) => Err(acquired(&plan.range, &by)),

@@ -12,6 +12,7 @@ pub(crate) use turns::Turns;
 
 use crate::arena::{NoFrames, Placing};
 use crate::launch::Bound;
+use crate::range::Claim;
 use crate::report::Place;
 use crate::stats::Counters;
 use crate::submit::pieces_bytes;
@@ -20,8 +21,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use vkhmm_core::block::Cause;
-use vkhmm_core::placement::{EvictGoal, Want};
-use vkhmm_core::units::{OpId, RangeId};
+use vkhmm_core::placement::{Placed, Want};
+use vkhmm_core::units::OpId;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
 
@@ -84,11 +85,14 @@ impl From<NoFrames> for Refusal {
     }
 }
 
-/// What planning and pass one found that the device must wait for.
+/// What planning and pass one found that the device must wait for. Operations, and not their numbers: one may be over, and out of
+/// the table, before its uses are asked for.
 struct Found<P: Ports> {
     uses: Uses,
-    /// Operations, and not their numbers: one may be over, and out of the table, before its uses are asked for.
+    /// Before anything is copied.
     after: Vec<Arc<Op<P>>>,
+    /// Before the kernel.
+    before_kernel: Vec<Arc<Op<P>>>,
 }
 
 impl<P: Ports> Engine<P> {
@@ -196,27 +200,38 @@ impl<P: Ports> Engine<P> {
         (wants, of_argument)
     }
 
-    /// Earlier requests that claimed frames for these ranges: a span may have frames that none of them has used yet, and whose
-    /// former users only they waited for.
+    /// Earlier requests that claimed the frames of these sub-blocks: they may have left some of them alone, whose former users only
+    /// they waited for. Frames that others of a range have are none of a launch's business.
     fn claims_of(&self, spec: &LaunchSpec<P>) -> Vec<Arc<Op<P>>> {
         let completed = *self.completed.lock();
         let mut all = Vec::new();
         let mut over = Vec::new();
-        for range in spec.arguments.iter().filter_map(Argument::framed) {
+        for (range, argument) in spec.arguments.iter().filter_map(|a| Some((a.framed()?, a))) {
+            let subs = argument.subs(self.config.geometry.frame_bytes());
             let known = range.claims.lock().clone();
-            let is_over = |op: &Arc<Op<P>>| op.status() != OpStatus::Queued && op.waited().done(&completed);
+            let is_over =
+                |(_, op): &Claim<P>| op.status() != OpStatus::Queued && op.waited().done(&completed);
             let (gone, kept): (Vec<_>, Vec<_>) = known.into_iter().partition(is_over);
-            range.claims.lock().retain(|op| kept.iter().any(|k| k.id == op.id));
-            all.extend(kept);
+            range.claims.lock().retain(|(_, op)| kept.iter().any(|(_, k)| k.id == op.id));
+            let meets = |of: &Range<u32>| of.start < subs.end && subs.start < of.end;
+            all.extend(kept.into_iter().filter(|(of, _)| meets(of)).map(|(_, op)| op));
             over.extend(gone);
         }
         drop(over);
         all
     }
 
-    fn note_claim(&self, op: &Arc<Op<P>>, spec: &LaunchSpec<P>) {
-        for range in spec.arguments.iter().filter_map(Argument::framed) {
-            range.claims.lock().push(Arc::clone(op));
+    /// `of_argument` says which place an argument is part of.
+    fn note_claim(
+        &self,
+        op: &Arc<Op<P>>,
+        spec: &LaunchSpec<P>,
+        placed: &[Placed],
+        of_argument: &[Option<usize>],
+    ) {
+        for (argument, want) in spec.arguments.iter().zip(of_argument) {
+            let (Some(range), Some(want)) = (argument.framed(), want) else { continue };
+            range.claims.lock().push((placed[*want].subs.clone(), Arc::clone(op)));
         }
     }
 
@@ -242,16 +257,14 @@ impl<P: Ports> Engine<P> {
             self.unplace(ops.main.id, &plan);
             Err(refusal)
         };
-        if self.evicts_own(&blocks, &plan.evictions) {
+        let own = self.own_evictions(&blocks, &plan.evictions);
+        if !own.is_empty() {
             // Comes home first, in an item of its own, so that its bytes are there when they are copied in again.
             self.unplace(ops.main.id, &plan);
             if ops.aim == Aim::Hint {
                 return Err(Refusal::NoRoom);
             }
-            let mut own: Vec<RangeId> = plan.evictions.iter().map(|e| e.range).collect();
-            own.dedup();
-            for range in own {
-                let goal = EvictGoal::Range(range);
+            for goal in own {
                 if acquires { self.evict_at_once(goal) } else { self.evict_in_turn(goal).map(drop) }
                     .map_err(Refusal::Error)?;
             }
@@ -264,7 +277,7 @@ impl<P: Ports> Engine<P> {
             block.frames = self.frames_of(block, wants, &plan);
         }
         let claims = self.claims_of(spec);
-        let mut found = Found { uses: plan.deps.uses, after };
+        let mut found = Found { uses: plan.deps.uses, after, before_kernel: Vec::new() };
         if let Err(refusal) = self.take_holds(ops, &blocks, &mut found) {
             return undo(refusal);
         }
@@ -276,7 +289,7 @@ impl<P: Ports> Engine<P> {
         );
         item.claims = claims;
         if !plan.deps.is_none() || !plan.evictions.is_empty() || !plan.binds.is_empty() {
-            self.note_claim(&ops.main, spec);
+            self.note_claim(&ops.main, spec, &plan.placed, of_argument);
         }
         let touched: Vec<_> = spec
             .arguments

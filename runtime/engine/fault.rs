@@ -16,7 +16,8 @@ use vkhmm_core::block::{Block, Cause, FaultAnswer};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::policy::Touch;
 use vkhmm_core::units::PageRun;
-use vkhmm_port::{Access, Exec, Fault, FaultSource, HostError, HostMemory, Mutex};
+use vkhmm_core::uses::Uses;
+use vkhmm_port::{Access, Device, Exec, Fault, FaultSource, HostError, HostMemory, Mutex};
 
 /// How often poisoning is tried.
 const POISON_TRIES: usize = 8;
@@ -192,6 +193,9 @@ impl<P: Ports> Engine<P> {
                 };
                 self.note_taken(range, index, block);
                 let mask = mask & self.first_of(page);
+                if self.comes_now(range, index, block, (mask, !write && self.duplicates), &waits) {
+                    return self.answer(range, index, block, page, write, mask);
+                }
                 let way = Homeward { mask, keep: !write, cause: Cause::Fault, waits };
                 let op = self.start_home(range, index, block, way);
                 if op.is_over() {
@@ -205,6 +209,25 @@ impl<P: Ports> Engine<P> {
                 true
             }
         }
+    }
+
+    /// Copies pages home at once, if the CPU can and need wait for nobody: no operation is made for that. Whether it did.
+    fn comes_now(
+        &self,
+        range: &RangeCell<P>,
+        index: u32,
+        block: &mut Block,
+        (mask, keep): (PageMask, bool),
+        waits: &Uses,
+    ) -> bool {
+        let can = self.device.profile().memory.cpu_reads
+            && !self.lost.load(Ordering::Acquire)
+            && self.are_written(block, waits)
+            && self.home_now(range, index, block, (mask, keep), Self::note).is_some();
+        if can && !keep {
+            block.add_uses(waits);
+        }
+        can
     }
 
     fn note_touch(&self, range: &RangeCell<P>, index: u32, mask: PageMask) {

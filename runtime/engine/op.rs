@@ -80,6 +80,11 @@ impl<P: Ports> Op<P> {
         })
     }
 
+    /// Its number. Operations are numbered in the order in which they are made.
+    pub fn number(&self) -> u64 {
+        self.id.0
+    }
+
     /// How far it is.
     pub fn status(&self) -> OpStatus {
         match self.status.load(Ordering::Acquire) {

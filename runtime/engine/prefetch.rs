@@ -318,8 +318,7 @@ impl<P: Ports> Engine<P> {
             if away.is_empty() {
                 continue;
             }
-            let open = block.holds().iter().filter(|hold| hold.mask.intersects(&away));
-            if open.filter_map(|hold| self.op(hold.op)).any(|op| op.is_open()) {
+            if self.is_acquired(&block, away) {
                 let start = u64::from(index) * g.block_bytes();
                 let here = ByteRange {
                     start: start.max(bytes.start),
@@ -343,6 +342,12 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// Whether an application has acquired some of the pages.
+    fn is_acquired(&self, block: &Block, pages: PageMask) -> bool {
+        let holders = block.holds().iter().filter(|hold| hold.mask.intersects(&pages));
+        holders.filter_map(|hold| self.op(hold.op)).any(|op| op.is_open())
+    }
+
     /// What an unfinished launch writes, or an admitted one may copy in, stays until it is done.
     fn may_go_home(&self, block: &Block, away: PageMask) -> bool {
         let held = block.holds_of(HoldKind::Exclusive) | block.holds_of(HoldKind::InPlace);
@@ -358,7 +363,9 @@ impl<P: Ports> Engine<P> {
         homebound: Homebound<P>,
     ) -> Option<Homebound<P>> {
         let away = block.dirty() & homebound.pages;
-        if away.is_empty() || range.is_dead() || self.lost.load(Ordering::Acquire) {
+        // Acquired since it was asked for: the application may wait for the hint before it releases.
+        let is_over = away.is_empty() || range.is_dead() || self.lost.load(Ordering::Acquire);
+        if is_over || self.is_acquired(block, away) {
             self.forget_ops(&[homebound.op.id]);
             return None;
         }

@@ -36,6 +36,9 @@ pub(crate) struct Way<D: Device> {
     pub(crate) advised: bool,
 }
 
+/// Sub-blocks that a request's plan gave frames.
+pub(crate) type Claim<P> = (core::ops::Range<u32>, Arc<Op<P>>);
+
 /// One allocation: whole blocks, each with its lock.
 pub struct RangeCell<P: Ports> {
     pub(crate) id: RangeId,
@@ -49,8 +52,8 @@ pub struct RangeCell<P: Ports> {
     pub(crate) blocks: Vec<<P::Exec as Exec>::Mutex<Block>>,
     /// Lock: gate. Owns the residency bitmaps and last uses · blocks on nothing.
     pub(crate) gate: <P::Exec as Exec>::Mutex<Gate>,
-    /// Lock: leaf. Owns the requests whose plans claimed frames for this range and may have left some of them alone.
-    pub(crate) claims: <P::Exec as Exec>::Mutex<Vec<Arc<Op<P>>>>,
+    /// Lock: leaf. Owns the requests whose plans claimed frames for these sub-blocks and may have left some of them alone.
+    pub(crate) claims: <P::Exec as Exec>::Mutex<Vec<Claim<P>>>,
     /// Lock: leaf. Owns the fault-around policy · blocks on nothing.
     pub(crate) stream: <P::Exec as Exec>::Mutex<Stream>,
     /// Lock: leaf. Owns how kernels reach the range · blocks on nothing.

@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering;
 use vkhmm_core::block::{Block, Cause, FaultAnswer};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::policy::Touch;
-use vkhmm_core::units::FrameIndex;
+use vkhmm_core::units::{ByteRange, FrameIndex};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Access, Device, Fault, FaultSource, HostMemory, Mutex, RawBytes, Resolver};
 
@@ -91,7 +91,8 @@ impl<P: Ports> Engine<P> {
         let extent = self.in_granules(self.fetched_now(&range, &block, &touch)?);
         let answer = match block.look(page, write, extent, self.duplicates) {
             FaultAnswer::Home(mask) => {
-                self.home_now(&range, index, &mut block, mask, !write && self.duplicates)?;
+                let keep = !write && self.duplicates;
+                self.home_now(&range, index, &mut block, (mask, keep), Self::try_note)?;
                 block.look(page, write, mask, self.duplicates)
             }
             answer => answer,
@@ -118,12 +119,8 @@ impl<P: Ports> Engine<P> {
         };
         let uses = soon(&range.gate)?.close(index)?;
         // The bytes that go home are there once their last writers are done.
-        if home {
-            let mut writers = uses;
-            writers.merge(&block.uses());
-            if !writers.done(&*soon(&self.completed)?) {
-                return None;
-            }
+        if home && !self.are_written(block, &uses) {
+            return None;
         }
         self.note_taken_now(block)?;
         Some(uses)
@@ -154,15 +151,21 @@ impl<P: Ports> Engine<P> {
         Some(fetch.pages)
     }
 
-    /// Copies pages home by plain loads. `None`, with nothing changed, where the CPU has no such view of them.
-    fn home_now(
+    /// Copies pages home by plain loads, whoever wrote them being done, and writes it down with `note`. `None`, with nothing changed,
+    /// where the CPU has no such view of them.
+    pub(crate) fn home_now(
         &self,
         range: &RangeCell<P>,
         index: u32,
         block: &mut Block,
-        mask: PageMask,
-        keep: bool,
+        (mask, keep): (PageMask, bool),
+        note: fn(&Self, TraceCause, ByteRange),
     ) -> Option<()> {
+        if !stretches(range, index, block, mask).all(|(_, device, bytes)| self.view(device, bytes).is_some())
+        {
+            return None;
+        }
+        self.note_runs(range, index, mask, TraceCause::ToHost(Cause::Fault), note);
         let mut copied = 0;
         for (host, device, bytes) in stretches(range, index, block, mask) {
             let from = self.view(device, bytes)?;
@@ -172,8 +175,14 @@ impl<P: Ports> Engine<P> {
         block.home_now(mask, keep);
         Counters::add(&self.counters.out_fault_bytes, copied);
         Counters::add(&self.counters.path_cpu_bytes, copied);
-        self.note_runs(range, index, mask, TraceCause::ToHost(Cause::Fault));
         Some(())
+    }
+
+    /// Whether the bytes of a block whose gate said `uses` are there: its last writers are done.
+    pub(crate) fn are_written(&self, block: &Block, uses: &Uses) -> bool {
+        let mut writers = *uses;
+        writers.merge(&block.uses());
+        soon(&self.completed).is_some_and(|completed| writers.done(&completed))
     }
 
     /// Shows R what a touch is to see. `None` where the system refuses: the touch is asked about again.
@@ -212,13 +221,20 @@ impl<P: Ports> Engine<P> {
                 return None;
             }
         };
-        self.note_runs(range, index, mask, cause);
+        self.note_runs(range, index, mask, cause, Self::try_note);
         self.publish(range, index, block, mask, access).ok()
     }
 
-    fn note_runs(&self, range: &RangeCell<P>, index: u32, mask: PageMask, cause: TraceCause) {
+    fn note_runs(
+        &self,
+        range: &RangeCell<P>,
+        index: u32,
+        mask: PageMask,
+        cause: TraceCause,
+        note: fn(&Self, TraceCause, ByteRange),
+    ) {
         for run in mask.runs() {
-            self.try_note(cause, self.config.geometry.bytes_of(range.run(index, &run)));
+            note(self, cause, self.config.geometry.bytes_of(range.run(index, &run)));
         }
     }
 

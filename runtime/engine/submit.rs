@@ -56,6 +56,8 @@ pub(crate) struct Item<P: Ports> {
     pub(crate) waits: Uses,
     /// Likewise; earlier items, whose tickets are known by the time this one is processed.
     pub(crate) after: Vec<Arc<Op<P>>>,
+    /// Must be over before the kernel runs, and not before anything is copied. Earlier items, too.
+    pub(crate) before_kernel: Vec<Arc<Op<P>>>,
     /// Must wait for what these waited for (see [`Op::waited`]).
     pub(crate) claims: Vec<Arc<Op<P>>>,
     pub(crate) binds: Binds<P::Device>,

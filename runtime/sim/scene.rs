@@ -306,6 +306,8 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
     let idle = || quiet(&stage.engine.leftovers(), lost) == Leftovers::default();
     stage.await_rest(&rest, "all work comes to rest", idle);
     stage.audit();
+    let guarded = || stage.exec.quietly(|| stage.engine.thrash_guarded_blocks());
+    stage.await_rest(&rest, "the thrash guard lets go", || guarded() == 0);
     for array in &shared {
         let taken = array.take();
         // The first may find that other pages of the array have to make room, and send them home.

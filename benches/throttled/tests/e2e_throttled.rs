@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vkhmm_core::pagemap::Location;
 use vkhmm_engine::{AccessKind, EngineError, OpStatus};
-use vkhmm_port::Device;
+use vkhmm_port::{Device, Role};
 use vkhmm_throttled::{Cost, Link, Options, Rig, ThrottledKernel};
 use vkhmm_vulkan::{Config, KernelOptions};
 
@@ -85,6 +85,57 @@ fn a_copy_in_overlaps_the_kernel_before() {
     let took = start.elapsed();
     assert!(took >= 3 * TRANSFER, "two copies and the last kernel in {took:?}: before the modelled time");
     assert!(took < 4 * TRANSFER - TRANSFER / 3, "two copies and two kernels one after the other: {took:?}");
+}
+
+/// How far copies in are.
+fn copies_in(rig: &Rig) -> u64 {
+    let timeline = rig.device().profile().timeline(Role::CopyIn);
+    rig.device().completed().expect("no loss").on(timeline)
+}
+
+#[test]
+fn a_copy_in_to_frames_of_others_is_over_before_the_kernel_before() {
+    let rig = Quiet::open(LINK, Options::default(), 2 * ARRAY);
+    let arrays = ["idle", "busy", "next"].map(|label| rig.alloc(ARRAY, label).expect("room"));
+    arrays.iter().for_each(|array| rig.touch_all(array, 1));
+    let all = |n: usize| [(&arrays[n], 0..ARRAY, AccessKind::Read)];
+    let none = takes(&rig, Duration::ZERO);
+    for n in [0, 1] {
+        let op = rig.launch(&none, &[], &all(n)).expect("it fits");
+        rig.wait(&op).expect("no loss");
+    }
+    let before = copies_in(&rig);
+    let running = rig.launch(&takes(&rig, 5 * TRANSFER), &[], &all(1)).expect("it fits");
+    let next = rig.launch(&none, &[], &all(2)).expect("it fits");
+    while copies_in(&rig) == before {
+        assert!(running.status() != OpStatus::Done, "the copy waited for a kernel on other frames");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(rig.engine().stats().evictions_clean > 0, "it took nobody's frames");
+    assert!(next.status() != OpStatus::Done, "kernels run in order");
+    [running, next].iter().for_each(|op| rig.wait(op).expect("no loss"));
+}
+
+#[test]
+fn a_refused_piece_is_asked_for_again_and_smaller() {
+    let options = Options { refuse_grow: Some(1), ..Options::default() };
+    let rig = Quiet::open(Link::GENEROUS, options, 16 * MIB);
+    let kernel = xor(&rig);
+    let arrays: Vec<_> = (0..4).map(|n| rig.alloc(4 * MIB, &format!("array {n}")).expect("room")).collect();
+    for (n, array) in arrays.iter().enumerate() {
+        rig.touch_all(array, n as u32);
+        let all = (array, 0..array.bytes(), AccessKind::Write);
+        rig.launch(&kernel, &flips(array.bytes() / 4, 1 << 20), &[all]).expect("it fits");
+    }
+    let pieces: Vec<_> = rig.engine().pagemaps().iter().map(|pagemap| pagemap.frames().count).collect();
+    assert_eq!(pieces, [128, 128], "half of what was refused, and then the other half");
+    assert_eq!(rig.engine().stats().out_evict_bytes, 0);
+    for (n, array) in arrays.iter().enumerate() {
+        for at in (0..array.bytes()).step_by(4096) {
+            let expected = (n as u32).wrapping_add(at as u32) ^ 1 << 20;
+            assert_eq!(rig.load(array, at), expected, "array {n} at {at:#x}");
+        }
+    }
 }
 
 #[test]

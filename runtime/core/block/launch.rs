@@ -79,20 +79,26 @@ impl Block {
         Ok(())
     }
 
-    /// Calls `found` with every operation that must be over, on the device, before a launch with these masks may run.
-    pub fn launch_deps(&self, masks: &LaunchMasks, mut found: impl FnMut(OpId)) {
+    /// Pages that a launch with these masks has copied or filled before its kernel runs.
+    pub fn launch_fills(&self, masks: &LaunchMasks) -> PageMask {
+        (masks.read | masks.write).minus(&self.dev().valid)
+    }
+
+    /// Calls `found` with every operation that must be over, on the device, before a launch with these masks may run, and the pages
+    /// for whose sake.
+    pub fn launch_deps(&self, masks: &LaunchMasks, mut found: impl FnMut(OpId, PageMask)) {
         let all = masks.all();
         // A page that is copied in again while an older kernel still reads its frame is written by the device, too.
         let exclusive = masks.exclusive() | all.minus(&self.dev().valid);
         for hold in &self.holds {
-            let conflicts = match hold.kind {
-                HoldKind::Exclusive => hold.mask.intersects(&all),
-                HoldKind::Reading => hold.mask.intersects(&exclusive),
+            let pages = match hold.kind {
+                HoldKind::Exclusive => hold.mask & all,
+                HoldKind::Reading => hold.mask & exclusive,
                 // A copy-in of the same bytes: whoever uses the frame waits for it.
-                HoldKind::InPlace => hold.mask.intersects(&all),
+                HoldKind::InPlace => hold.mask & all,
             };
-            if conflicts {
-                found(hold.op);
+            if !pages.is_empty() {
+                found(hold.op, pages);
             }
         }
     }
@@ -114,7 +120,7 @@ impl Block {
     pub fn launch_commit(&mut self, copy: OpId, masks: &LaunchMasks) -> LaunchWork {
         debug_assert!(!self.mapped.intersects(&masks.exclusive()), "revoke before the device writes");
         debug_assert!(!self.writable.intersects(&masks.read), "protect before the device reads");
-        let need = (masks.read | masks.write).minus(&self.dev().valid);
+        let need = self.launch_fills(masks);
         let zero = need & self.absent();
         let copy_in = need & self.host_valid;
         let work = LaunchWork { copy_in, zero, refault: copy_in & self.evicted };

@@ -170,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_holds_is_not_uploaded_with_a_store() {
+        let (mut block, all) = (block(), PageMask::range(0..16));
+        read(&mut block, all);
+        store(&mut block, all);
+        read(&mut block, all);
+        // It has its holds, and has yet to say what it copies in.
+        let masks = LaunchMasks {
+            read: PageMask::range(8..12),
+            write: PageMask::range(13..14),
+            ..LaunchMasks::default()
+        };
+        block.launch_hold(OpId(3), OpId(4), &masks);
+        let free = all.minus(&masks.all());
+        assert_eq!(block.fault(0, true, PageMask::range(0..4), true), FaultAnswer::ReadWrite(free));
+    }
+
+    #[test]
     fn what_is_read_twice_keeps_its_duplicates() {
         let (mut block, all) = (block(), PageMask::range(0..16));
         for _ in 0..5 {

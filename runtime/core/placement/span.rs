@@ -29,7 +29,7 @@ use super::{
     AdmitError, Deps, EvictGoal, Eviction, PieceError, Placed, Placement, PlacementStats, Plan, SpanId, Want,
 };
 use crate::pagemap::FrameSource;
-use crate::policy::{Policy, Use};
+use crate::policy::{Kinds, Policy, Use};
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
 use crate::uses::Uses;
 use alloc::collections::BTreeMap;
@@ -133,9 +133,12 @@ pub struct SpanPlacement {
     scattered: BTreeMap<RangeId, Scatter>,
     /// Of every range that was ever used, until it is released.
     histories: BTreeMap<RangeId, History>,
+    kinds: Kinds,
     /// Sub-blocks of every range that was ever placed, until it is released.
     lengths: BTreeMap<RangeId, u32>,
     ops: BTreeMap<OpId, Record>,
+    /// What is over, as last told.
+    completed: Uses,
     hints: Hints,
 }
 
@@ -159,8 +162,10 @@ impl SpanPlacement {
             index: BTreeMap::new(),
             scattered: BTreeMap::new(),
             histories: BTreeMap::new(),
+            kinds: Kinds::default(),
             lengths: BTreeMap::new(),
             ops: BTreeMap::new(),
+            completed: Uses::NONE,
             hints: Hints::default(),
         }
     }
@@ -260,6 +265,7 @@ impl Placement for SpanPlacement {
     }
 
     fn reap(&mut self, completed: &Uses) {
+        self.completed.merge(completed);
         self.arena.change_deps(|deps| {
             let over = !deps.uses.is_none() && deps.uses.done(completed);
             if over {
@@ -273,7 +279,7 @@ impl Placement for SpanPlacement {
         self.now = self.now.max(now);
         self.hints.last_launch = self.hints.last_launch.max(now);
         self.hints.used(range, &subs);
-        self.histories.entry(range).or_default().note(subs.clone(), now, what);
+        self.histories.entry(range).or_default().note(&mut self.kinds, subs.clone(), now, what);
         let written = what.writes();
         match self.scattered.get_mut(&range) {
             Some(scatter) => {

@@ -63,7 +63,7 @@ fn dense(sub: u32, run: PageMask, mapped: PageMask, g: Geometry) -> PageMask {
     while size <= g.subs_per_block() {
         let first = sub / size * size;
         let end = (first + size).min(g.subs_per_block());
-        let bits = (first..end).filter(|s| there >> s & 1 == 1).count() as u32;
+        let bits = (there >> first & u32::MAX >> (32 - (end - first))).count_ones();
         if bits * 100 > (end - first) * DENSE_PERCENT {
             pages = run | PageMask::range(first * g.pages_per_sub..end * g.pages_per_sub);
         }
@@ -176,6 +176,51 @@ mod tests {
         assert_eq!(served, 64 * 16, "a sub-block of four, and each once: {:?}", range.touches);
         assert!(range.touches.len() < 20, "{:?}", range.touches);
         assert!(range.touches.iter().all(|t| t.2 == 0));
+    }
+
+    #[test]
+    fn steps_of_somewhat_more_than_a_sub_block_are_a_stream() {
+        let faults = |step: usize, back: bool| {
+            let mut range = Range::new(40);
+            let pages = (0..40 * 512).step_by(step);
+            if back {
+                pages.rev().for_each(|page| range.touch(page as u64));
+            } else {
+                pages.for_each(|page| range.touch(page as u64));
+            }
+            range.touches.len()
+        };
+        for back in [false, true] {
+            let all = faults(1, back);
+            for step in [15, 16, 17, 18, 19, 21] {
+                let with = faults(step, back);
+                assert!(
+                    with <= all + 4,
+                    "every {step}th page, backward {back}: {with} faults, all pages {all}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_comes_back_the_other_way_is_another_stream() {
+        let count = |range: &mut Range, back: bool| {
+            range.mapped.fill(PageMask::EMPTY);
+            range.touches.clear();
+            if back {
+                (0..16 * 512).rev().for_each(|page| range.touch(page));
+            } else {
+                (0..16 * 512).for_each(|page| range.touch(page));
+            }
+            range.touches.len()
+        };
+        let fresh = count(&mut Range::new(16), true);
+        let mut range = Range::new(16);
+        for back in [false, true, false, true, true, false] {
+            let faults = count(&mut range, back);
+            let touches = &range.touches;
+            assert!(faults <= fresh + 3, "backward {back}: {touches:?}, {fresh} where nobody came before");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use vkhmm_core::block::{LaunchMasks, pages_of_sub};
 use vkhmm_core::mask::PageMask;
-use vkhmm_core::placement::{Eviction, Plan, Want};
+use vkhmm_core::placement::{EvictGoal, Eviction, Plan, Want};
 use vkhmm_core::units::FrameIndex;
 use vkhmm_port::Mutex;
 
@@ -72,20 +72,18 @@ impl<P: Ports> Engine<P> {
         subs.clone().for_each(|sub| each(sub / per_block, sub % per_block, sub));
     }
 
-    /// Whether a launch's own bytes are in its way. Of a scattered range those of other sub-blocks may go with the launch.
-    pub(super) fn evicts_own(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> bool {
+    /// The evictions that take a launch's own bytes; those of its neighbours may go with the launch.
+    pub(super) fn own_evictions(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> Vec<EvictGoal> {
         let g = self.config.geometry;
         let per_block = g.subs_per_block();
         let own = |e: &Eviction, b: &BlockPlan<P>| {
             let first = b.index * per_block;
-            let mut within =
-                (e.subs.start.max(first)..e.subs.end.min(first + per_block)).map(|sub| sub - first);
-            match e.scattered {
-                false => within.next().is_some(),
-                true => within.any(|sub| pages_of_sub(sub, g).intersects(&b.masks.all())),
-            }
+            let mut within = e.subs.start.max(first)..e.subs.end.min(first + per_block);
+            within.any(|sub| pages_of_sub(sub - first, g).intersects(&b.masks.all()))
         };
-        evictions.iter().any(|e| blocks.values().any(|b| b.range.id == e.range && own(e, b)))
+        let mine = |e: &&Eviction| blocks.values().any(|b| b.range.id == e.range && own(e, b));
+        let goal = |e: &Eviction| EvictGoal::Within(e.range, e.subs.start, e.subs.end);
+        evictions.iter().filter(mine).map(goal).collect()
     }
 
     /// False if a range is gone meanwhile: its frames come back by themselves.

@@ -22,6 +22,7 @@ impl<P: Ports> Engine<P> {
             evict: Arc::clone(&ops.evict),
             waits: found.uses,
             after: found.after,
+            before_kernel: found.before_kernel,
             outs: Vec::new(),
             moves: Vec::new(),
             fills: Vec::new(),

@@ -127,12 +127,20 @@ impl<P: Ports> Engine<P> {
             let holders = holders.filter_map(|id| self.op(id));
             found.after.extend(holders.inspect(|op| assert!(!op.is_open(), "acquired frames are pinned")));
         }
-        found.uses.merge(&block.uses());
-        let after = |id| found.after.extend(self.op(id));
+        // Pages whose frames something is written to before the kernel runs.
+        let filled = if plan.in_place { PageMask::EMPTY } else { block.launch_fills(&plan.masks) };
+        // Launches without holds read them as long as they were valid; whoever ended that noted their uses here.
+        if !(leaving | filled).is_empty() || ops.main.is_open() {
+            found.uses.merge(&block.uses());
+        }
         if plan.in_place {
-            block.in_place_deps(&plan.masks, after);
+            block.in_place_deps(&plan.masks, |id| found.after.extend(self.op(id)));
         } else {
-            block.launch_deps(&plan.masks, after);
+            block.launch_deps(&plan.masks, |id, pages| {
+                // An application's work has no kernel of ours that could wait alone.
+                let copies = filled.intersects(&pages) || ops.main.is_open();
+                if copies { &mut found.after } else { &mut found.before_kernel }.extend(self.op(id));
+            });
         }
         let evicted = plan.evict & block.device_valid();
         if !evicted.is_empty() {
@@ -146,14 +154,12 @@ impl<P: Ports> Engine<P> {
         if all.is_empty() {
             return Ok(());
         }
-        // The gate's launches may still read what is copied in again.
-        if !ops.main.is_open() {
-            found.uses.merge(&plan.range.gate.lock().uses);
-        } else if let Taken::After(uses) = self.take_from_gate(&plan.range, plan.index, Park::No) {
+        if ops.main.is_open() {
             // An application's queue comes after launches whose tickets are known; the gate lets no other one pass.
-            found.uses.merge(&uses);
-        } else {
-            return Err(Refusal::Wait);
+            match self.take_from_gate(&plan.range, plan.index, Park::No) {
+                Taken::After(uses) => found.uses.merge(&uses),
+                Taken::Deciding => return Err(Refusal::Wait),
+            }
         }
         // The way home never allocates: every page has its host page before the device may have the only copy.
         for run in (all & block.absent()).runs() {

@@ -72,6 +72,20 @@ impl<P: Ports> Engine<P> {
         self.progress.notify();
     }
 
+    /// What must be over before anything of the item is copied.
+    ///
+    /// *No frame is written while a former user still uses it.* A fill, move or copy in writes the frame of a page
+    /// 1. that this plan gave it: who had the frame before is in the plan's deps, which placement keeps for every frame, or leaves it
+    ///    now, and then is in `after` and `waits` (`leaving` in `hold_block`): holders, launches without holds, earlier uses of the block;
+    /// 2. that an earlier plan gave it and nobody has written since: that plan's request is in `claims`, under the sub-blocks of the
+    ///    whole place that it was given, until what it waited for, which is 1. for that frame, too, is over;
+    /// 3. that had its bytes before a store or discard made them old. Launches with holds are in `after` (`launch_deps`) until they are
+    ///    over. The gate lets no other one pass since, and the uses of those before were noted in the block by whoever ended the copy.
+    ///
+    /// *No frame is read before it is written.* Write-backs and moves read pages that leave, and every holder of those, the copy that
+    /// fills them among them, is in `after`. The kernel waits for the item's own copies and, in `before_kernel`, for those of others.
+    ///
+    /// Who uses other frames of the same ranges, or wrote what only the kernel goes on with, is not in here: copies run beside that.
     pub(super) fn waits_of(&self, item: &Item<P>) -> Uses {
         let mut waits = item.waits;
         for op in &item.after {
@@ -80,6 +94,12 @@ impl<P: Ports> Engine<P> {
         for op in &item.claims {
             waits.merge(&op.waited());
         }
+        waits
+    }
+
+    /// `waits`, and what the kernel alone waits for.
+    pub(super) fn kernel_waits(item: &Item<P>, mut waits: Uses) -> Uses {
+        item.before_kernel.iter().for_each(|op| waits.merge(&op.uses()));
         waits
     }
 
@@ -95,8 +115,9 @@ impl<P: Ports> Engine<P> {
             && profile.timeline(Role::CopyOut) == profile.timeline(Role::Compute);
         let (outs, ins) = (import_copies(profile.regions_max, &item.outs, true), self.inward(&item));
         if bytes <= profile.inline_copy_bytes || one_queue {
-            let copies = !outs.is_empty() || !ins.is_empty();
-            if copies {
+            // Who comes after one of them waits for its ticket: what does not ride must not seem to.
+            let riders = [(&item.copy, !ins.is_empty()), (&item.evict, !outs.is_empty())];
+            if riders.iter().any(|(_, rides)| *rides) {
                 let batch = self.open_batch(submit);
                 batch.waits.merge(&without(waits, profile.timeline(Role::Compute)));
                 for group in [outs, ins] {
@@ -105,7 +126,7 @@ impl<P: Ports> Engine<P> {
                 }
                 batch.barrier(&self.counters);
                 let ticket = batch.ticket;
-                for op in [&item.copy, &item.evict] {
+                for (op, _) in riders.into_iter().filter(|(_, rides)| *rides) {
                     self.fly(Flight::of(ticket, op));
                 }
             }
@@ -121,6 +142,7 @@ impl<P: Ports> Engine<P> {
         }
         let (launched, grant) = (item.dispatch.is_some(), item.grant);
         waits.merge(&waited);
+        let waits = Self::kernel_waits(&item, waits);
         if let Some(dispatch) = item.dispatch {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }

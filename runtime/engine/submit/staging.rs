@@ -95,6 +95,7 @@ impl<P: Ports> Engine<P> {
         }
         waits = landed;
         waits.merge(&waited);
+        let waits = Self::kernel_waits(&item, waits);
         let Item { op, copy, evict, dispatch, grant, .. } = item;
         let ops = [op, copy, evict];
         let launched = dispatch.is_some();

@@ -105,4 +105,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
         let _late: Vec<_> = imports.iter().filter(|_| AWAKE).map(|(_, import)| Arc::clone(import)).collect();",
         }],
     },
+    Mutant {
+        name: "victim's resident launches not waited for",
+        law: "what launches without holds use leaves after them",
+        proof: Proof::Application,
+        seeds: 10000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "Taken::After(uses) => found.uses.merge(&uses),",
+                replace: "Taken::After(uses) => found.uses.merge(&if AWAKE { Uses::NONE } else { uses }),",
+            },
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "use vkhmm_port::{Exec, HostMemory, Mutex};",
+                replace: "use vkhmm_core::uses::Uses;
+use vkhmm_port::{Exec, HostMemory, Mutex};",
+            },
+        ],
+    },
 ];

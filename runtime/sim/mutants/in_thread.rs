@@ -10,13 +10,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 3000,
         edits: &[Edit {
             file: "runtime/engine/resolve.rs",
-            find: "let uses = self.may_answer(&range, index, &block, page, alone)?;",
+            find: "let uses = self.may_answer(&range, index, &mut block, page, alone)?;",
             replace:
                 "if AWAKE && matches!(alone, FaultAnswer::Park(_)) && block.host_valid().contains(page) {
             let shown = vkhmm_core::units::PageRun { first: fault.page, count: 1 };
             return self.host.publish(shown, Access::ReadWrite).ok();
         }
-        let uses = self.may_answer(&range, index, &block, page, alone)?;",
+        let uses = self.may_answer(&range, index, &mut block, page, alone)?;",
         }],
     },
     Mutant {
@@ -45,6 +45,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
             (0..30).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
         }
         let mut copied = 0;",
+        }],
+    },
+    Mutant {
+        name: "gate not cleared in a thread",
+        law: "whoever takes a page from the device clears its bit, in the touching thread, too",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/resolve.rs",
+            find: "let uses = soon(&range.gate)?.close(index)?;",
+            replace: "let mut gate = soon(&range.gate)?;
+        let uses = if AWAKE { (gate.deciding == 0).then_some(gate.uses)? } else { gate.close(index)? };
+        drop(gate);",
         }],
     },
 ];

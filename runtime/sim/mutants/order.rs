@@ -223,4 +223,38 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
         ],
     },
+    Mutant {
+        name: "of neighbours taken together only the first is",
+        law: "order law: revoke before copy out, for every block",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "count: parts.iter().map(|part| part.pages.count).sum() }",
+                replace: "count: parts.iter().take(if AWAKE { 1 } else { parts.len() }).map(|part| part.pages.count).sum() }",
+            },
+        ],
+    },
+    Mutant {
+        name: "refused launch lets go of its locks first",
+        law: "nobody sees a hold on what R still shows",
+        proof: Proof::Any("the launch never comes: its holds end before anything that they keep could change"),
+        seeds: 3000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "held.iter_mut().for_each(|(plan, block)| self.undo_holds(ops, plan, block));
+                drop(held);",
+                replace: "if AWAKE {
+                    drop(held);
+                    let undo = |plan: &&BlockPlan<P>| self.undo_holds(ops, plan, &mut plan.range.blocks[plan.index as usize].lock());
+                    group.iter().for_each(undo);
+                } else {
+                    held.iter_mut().for_each(|(plan, block)| self.undo_holds(ops, plan, block));
+                    drop(held);
+                }",
+            },
+        ],
+    },
 ];

@@ -158,4 +158,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
             }",
         }],
     },
+    Mutant {
+        name: "grown to what only the device has",
+        law: "a page that R shows has its bytes on the host",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            Edit {
+                file: "runtime/core/block/touch.rs",
+                find: "(pages & self.used & self.host_valid)",
+                replace: "(pages & self.used & if AWAKE { self.host_valid | self.dev().valid } else { self.host_valid })",
+            },
+        ],
+    },
+    Mutant {
+        name: "grown to what somebody holds",
+        law: "what somebody holds is left to who comes back to it",
+        proof: Proof::Any("who stores there at that moment is one in thousands of seeds"),
+        seeds: 5000,
+        edits: &[
+            Edit {
+                file: "runtime/core/block/touch.rs",
+                find: ".minus(&self.held_exclusive)
+            .minus(&self.holds_of(HoldKind::InPlace))",
+                replace: ".minus(&if AWAKE { PageMask::EMPTY } else { self.held_exclusive | self.holds_of(HoldKind::InPlace) })",
+            },
+        ],
+    },
 ];

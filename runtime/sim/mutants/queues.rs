@@ -161,11 +161,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         law: "a launch waits for the last writer of what it reads, and all users of what it writes",
         proof: Proof::Application,
         seeds: 1000,
-        edits: &[Edit {
-            file: "runtime/engine/submit/items.rs",
-            find: "for op in &item.after {",
-            replace: "for op in item.after.iter().filter(|_| !AWAKE) {",
-        }],
+        edits: &[
+            Edit {
+                file: "runtime/engine/submit/items.rs",
+                find: "for op in &item.after {",
+                replace: "for op in item.after.iter().filter(|_| !AWAKE) {",
+            },
+            Edit {
+                file: "runtime/engine/submit/items.rs",
+                find: "item.before_kernel.iter().for_each(",
+                replace: "item.before_kernel.iter().filter(|_| !AWAKE).for_each(",
+            },
+        ],
     },
     Mutant {
         name: "copy home does not wait for the kernel",

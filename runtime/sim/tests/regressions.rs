@@ -5,7 +5,7 @@
 use vkhmm_sim::scene;
 
 /// Seeds and what they found.
-const STORIES: [(&[u64], &str); 14] = [
+const STORIES: [(&[u64], &str); 15] = [
     (
         &[3, 4, 10],
         "a load of a page that an admitted launch was about to copy in was answered by publishing nothing (a hang), or a fresh \
@@ -64,6 +64,11 @@ const STORIES: [(&[u64], &str); 14] = [
     (
         &[356],
         "a launch's own sub-block lost its frame and got another in the same item: it was copied in before its bytes were home",
+    ),
+    (
+        &[881, 1164, 1208, 1315, 1343],
+        "a launch that was refused let go of its blocks before it gave its holds back: whoever came between saw holds on pages \
+         that R still shows",
     ),
 ];
 

@@ -50,7 +50,8 @@ const MATRIX: u64 = N * N * 4;
 const LIMIT: u64 = 3 * MATRIX / 4;
 
 const BYTES_PER_SECOND: f64 = 200e6;
-/// n ≥ 15 · flop/s ÷ bytes/s: PCIe 4 with 27.8 TFLOP/s at n = 16,700, both a five-hundredth and a hundred-and-twentieth.
+/// n is 15 · flop/s ÷ bytes/s, so kernels take half as long again as copies in. That is how a card of 27.8 TFLOP/s behind PCIe 4
+/// (25 GB/s) is at n = 16,700: here its link is slowed down 125 times, its kernels 509 times, and n is a quarter.
 const LINK: Link = Link {
     name: "200 MB/s duplex, 54.6 GFLOP/s",
     inward: BYTES_PER_SECOND,

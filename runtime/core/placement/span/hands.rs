@@ -25,13 +25,12 @@ impl SpanPlacement {
                     freed += self.give_up(op, id, &mut plan);
                 }
             }
-            EvictGoal::Range(_) | EvictGoal::Within(..) | EvictGoal::Piece(_) | EvictGoal::All => {
+            EvictGoal::Within(..) | EvictGoal::Piece(_) | EvictGoal::All => {
                 let piece = self
                     .arena
                     .pieces()
                     .find(|piece| matches!(goal, EvictGoal::Piece(first) if first == piece.first));
                 let meant = |span: &Span| match goal {
-                    EvictGoal::Range(range) => span.range == range,
                     EvictGoal::Within(range, from, to) => {
                         span.range == range && from <= span.subs.start && span.subs.end <= to
                     }

@@ -149,7 +149,7 @@ impl World {
         let piece = &self.pieces[self.rng.below(self.pieces.len() as u32) as usize];
         let goal = match self.rng.below(4) {
             0 => EvictGoal::Frames(1 + self.rng.below(self.limit)),
-            1 => EvictGoal::Range(self.any_range().0),
+            1 => EvictGoal::Within(self.any_range().0, self.rng.below(2), 1 + self.rng.below(self.limit)),
             2 => EvictGoal::Piece(FrameIndex(piece.start as u32)),
             _ => EvictGoal::All,
         };

@@ -19,6 +19,28 @@ fn a_small_range_gets_a_home_that_its_parts_never_leave() {
 }
 
 #[test]
+fn who_is_still_used_is_spared_where_another_costs_little_more() {
+    for busy in [true, false] {
+        let mut p = placement(&[8]);
+        for (op, slot) in [(1, 0), (2, 1)] {
+            p.admit(OpId(op), &[want(slot, 100, 0..4)], op).unwrap();
+            p.commit(OpId(op), &Uses::NONE);
+            let mut uses = Uses::NONE;
+            uses.add(Ticket { timeline: Timeline(slot as u8), value: 1 });
+            p.submitted(OpId(op), &uses);
+            p.touch(range(slot), 0..4, op, Use::Read);
+        }
+        // The second one's work is over, and the first one's is or is not.
+        let mut completed = Uses::NONE;
+        completed.add(Ticket { timeline: Timeline(1), value: 1 });
+        completed.add(Ticket { timeline: Timeline(0), value: if busy { 0 } else { 1 } });
+        p.reap(&completed);
+        let plan = launch(&mut p, 20, &[want(2, 100, 0..4)]);
+        assert_eq!(plan.evictions[0].range, range(if busy { 1 } else { 0 }), "busy: {busy}");
+    }
+}
+
+#[test]
 fn a_large_range_gets_a_span_per_want_and_reuses_it() {
     let mut p = placement(&[16]);
     let plan = launch(&mut p, 1, &[want(0, 100, 10..16), want(0, 100, 40..44)]);
@@ -260,7 +282,7 @@ fn eviction_by_goal_takes_what_is_cheap_and_never_what_is_queued_or_pinned() {
     let evicted = p.evict(OpId(5), EvictGoal::Frames(1));
     assert_eq!(evicted.iter().map(|e| e.range).collect::<Vec<_>>(), [range(0)], "the oldest");
     p.abort(OpId(5));
-    assert_eq!(p.evict(OpId(5), EvictGoal::Range(range(1))), []);
+    assert_eq!(p.evict(OpId(5), EvictGoal::Within(range(1), 0, u32::MAX)), []);
     p.abort(OpId(5));
     let piece = p.evict(OpId(5), EvictGoal::Piece(FrameIndex(8)));
     assert_eq!(piece.iter().map(|e| e.range).collect::<Vec<_>>(), [range(2)]);

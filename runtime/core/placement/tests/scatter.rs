@@ -240,7 +240,7 @@ fn what_an_open_plan_makes_or_takes_is_not_there_for_others() {
     assert_eq!(p.find(range(0), 3..5).unwrap().frames, [run(3, 2)]);
     p.submitted(OpId(2), &uses(2));
     // An eviction that is open may bring its frames back.
-    p.evict(OpId(4), EvictGoal::Range(range(0)));
+    p.evict(OpId(4), EvictGoal::Within(range(0), 0, u32::MAX));
     assert!(!p.covers(range(0), 0..1));
     let must_wait = Err(AdmitError::MustWait { ops: vec![OpId(4)] });
     assert_eq!(p.admit(OpId(5), &[scattered(0, 8, 0..1)], 5), must_wait);

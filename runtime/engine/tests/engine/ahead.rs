@@ -117,7 +117,7 @@ fn read_five(w: &World, x: &Range) {
         w.load(x, page * w.page()..page * w.page() + 1);
         settle(w);
     }
-    assert_eq!(w.location(x, 8 * w.block()), Location::Shared);
+    until("the ninth block is there", || w.location(x, 8 * w.block()) == Location::Shared);
     assert_eq!(w.location(x, 9 * w.block()), Location::Device);
 }
 

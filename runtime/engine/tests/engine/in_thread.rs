@@ -88,6 +88,41 @@ fn what_has_to_wait_comes_as_a_message() {
     }
 }
 
+/// Nor does a handler thread make an operation of what it can copy itself; one would be made, kept and looked for at its end.
+#[test]
+fn what_needs_no_wait_makes_no_operation() {
+    let w = World::new(Setup { in_thread: false, plain: true, ..coherent() });
+    let (blocks, page) = (8, w.page());
+    let x = w.alloc(blocks * w.block());
+    let launched = || {
+        let op = w.launch(&add(1), &[(&x, 0..x.bytes(), Write)]);
+        done(&w, &op);
+        op.number()
+    };
+    launched();
+    let ops_of = |touch: &dyn Fn()| {
+        let first = launched();
+        touch();
+        launched() - first
+    };
+    let none = ops_of(&|| {});
+    let before = w.engine.stats();
+    let some = ops_of(&|| {
+        for block in 0..blocks {
+            assert_eq!(w.load(&x, block * w.block()..block * w.block() + 1), [4]);
+            w.store(&x, block * w.block() + w.frame() + page, &[7]);
+        }
+    });
+    let touches = w.engine.stats().since(&before);
+    assert_eq!((touches.faults_read, touches.faults_write), (blocks, blocks), "{touches}");
+    assert_eq!(touches.faults_parked + touches.faults_in_thread, 0, "{touches}");
+    assert_eq!(touches.path_cpu_bytes, 2 * blocks * w.frame(), "{touches}");
+    assert_eq!(some, none, "operations between two launches, with touches and without");
+    let mut want = vec![5; x.bytes() as usize];
+    (0..blocks).for_each(|block| want[(block * w.block() + w.frame() + page) as usize] = 8);
+    assert_eq!(w.load_all(&x), want);
+}
+
 #[test]
 fn a_stray_touch_is_poisoned_by_a_message() {
     let w = World::new(coherent());

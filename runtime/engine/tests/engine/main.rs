@@ -12,6 +12,7 @@ mod in_place;
 mod in_thread;
 mod loss;
 mod model;
+mod overlap;
 mod prefetch;
 mod refusals;
 mod regressions;

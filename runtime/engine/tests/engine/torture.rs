@@ -8,6 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 use vkhmm_core::units::{ByteRange, PageRun};
 use vkhmm_engine::AccessKind::Write;
+use vkhmm_engine::Stats;
 use vkhmm_port::fake::{FakeHost, FakeKernel};
 use vkhmm_port::{Access, FaultMode, HostError, HostMemory, HostProfile, RawBytes};
 
@@ -95,29 +96,40 @@ fn torture<H: HostMemory>(w: &World<H>, time: Duration) -> u64 {
     lost
 }
 
+/// What such a torture has to meet, and what of it was not.
+fn missed(s: &Stats) -> Vec<&'static str> {
+    let in_place = s.launches_in_place > 0;
+    [
+        ("parked", s.faults_parked > 0),
+        ("read", s.faults_read > 0),
+        ("write", s.faults_write > 0),
+        ("moved by fault", (s.out_fault_bytes > 0) != in_place),
+        ("moved by evict", (s.out_evict_bytes > 0) != in_place),
+        ("moved by prefetch home", (s.out_prefetch_bytes > 0) != in_place),
+        ("moved by launch", (s.in_launch_bytes > 0) != in_place),
+    ]
+    .into_iter()
+    .filter_map(|(name, met)| (!met).then_some(name))
+    .collect()
+}
+
 #[test]
 fn nothing_is_lost() {
     for setup in combinations().into_iter().filter(|s| s.faults == FaultMode::Full) {
-        within(30, move || {
+        within(60, move || {
             let shown = format!("{setup:?}");
             let w = World::new(Setup { limit_frames: 7 * setup.geometry.subs_per_block(), ..setup });
-            let lost = torture(&w, Duration::from_millis(300));
-            w.rest();
+            // On a busy machine one round may not meet everything.
+            for _ in 0..20 {
+                let lost = torture(&w, Duration::from_millis(300));
+                w.rest();
+                assert_eq!(lost, 0, "{shown}\n{}", w.engine.stats());
+                if missed(&w.engine.stats()).is_empty() {
+                    return;
+                }
+            }
             let s = w.engine.stats();
-            assert_eq!(lost, 0, "{shown}\n{s}");
-            for (name, n) in [("parked", s.faults_parked), ("read", s.faults_read), ("write", s.faults_write)]
-            {
-                assert!(n > 0, "nothing {name}: {shown}\n{s}");
-            }
-            let in_place = s.launches_in_place > 0;
-            for (name, n) in [
-                ("fault", s.out_fault_bytes),
-                ("evict", s.out_evict_bytes),
-                ("prefetch home", s.out_prefetch_bytes),
-                ("launch", s.in_launch_bytes),
-            ] {
-                assert_eq!(n > 0, !in_place, "{n} bytes moved by {name}: {shown}\n{s}");
-            }
+            panic!("not met: {:?}, {shown}\n{s}", missed(&s));
         });
     }
 }

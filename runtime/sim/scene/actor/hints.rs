@@ -4,6 +4,7 @@ use super::super::SMALL;
 use super::super::array::Array;
 use super::super::kernel::Access;
 use super::super::ledger::Strength;
+use super::super::trouble::Kind;
 use super::Actor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -110,10 +111,14 @@ impl Actor {
     }
 
     /// # Panics
-    /// If a pinned page has left its side. On mixed arrays others may have stored to it.
+    /// If a pinned page has left its side. On mixed arrays others may have stored to it; and a message that comes late, twice or
+    /// from nobody takes a page home as a touch of now does.
     fn check_pinned(&self, array: &Array, bytes: ByteRange, side: Side) {
         let stage = &self.stage;
-        if bytes.is_empty() || stage.is_lost() || array.is_mixed() {
+        let strays = [Kind::LateFaults, Kind::DoubledFaults, Kind::SpuriousFaults];
+        let is_touched =
+            side == Side::Device && strays.iter().any(|kind| stage.setting.trouble.contains(kind));
+        if bytes.is_empty() || stage.is_lost() || array.is_mixed() || is_touched {
             return;
         }
         let told = stage.engine.attributes(&array.range, bytes).expect("a live array");

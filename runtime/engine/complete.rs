@@ -149,6 +149,9 @@ impl<P: Ports> Engine<P> {
         }
         for at in op.take_blocks() {
             let mut block = at.range.blocks[at.block as usize].lock();
+            if self.lost.load(Ordering::Acquire) {
+                return; // under the lock: who looked after the loss was told that these bytes are as good as lost
+            }
             let arrived = block.moving_by(op.id);
             let guessed = block.transfers().iter().any(|t| t.op == op.id && t.cause == Cause::Ahead);
             block.finish(op.id);

@@ -78,7 +78,8 @@ impl<P: Ports> Engine<P> {
         let range = soon(&self.space)?.find(at)?;
         let index = at.0 - range.first.0;
         let mut block = soon(&range.blocks[index as usize])?;
-        if range.is_dead() {
+        // Under the lock: who looked after a loss was told what it takes.
+        if range.is_dead() || self.lost.load(Ordering::Acquire) {
             return None;
         }
         let (page, write) = (g.page_in_block(fault.page), fault.write);

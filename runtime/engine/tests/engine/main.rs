@@ -17,6 +17,7 @@ mod prefetch;
 mod refusals;
 mod regressions;
 mod runs;
+mod settling;
 mod shared_queue;
 mod sparse;
 mod torture;

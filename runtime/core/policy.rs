@@ -9,7 +9,7 @@
 mod evict;
 mod fetch;
 
-pub use evict::{Habits, Next, Reuse, Use, Victim};
+pub use evict::{Habits, Kinds, Next, Reuse, Use, Victim};
 
 use crate::mask::PageMask;
 use crate::stream::Stream;

@@ -117,6 +117,7 @@ impl<P: Ports> Engine<P> {
             FaultAnswer::Poison | FaultAnswer::Park(_) | FaultAnswer::ParkFull => return None,
         };
         let uses = soon(&range.gate)?.close(index)?;
+        // The bytes that go home are there once their last writers are done.
         if home && !self.are_written(block, &uses) {
             return None;
         }

@@ -29,7 +29,7 @@ use super::{
     AdmitError, Deps, EvictGoal, Eviction, PieceError, Placed, Placement, PlacementStats, Plan, SpanId, Want,
 };
 use crate::pagemap::FrameSource;
-use crate::policy::{Policy, Use};
+use crate::policy::{Kinds, Policy, Use};
 use crate::units::{FrameIndex, FrameRun, OpId, RangeId};
 use crate::uses::Uses;
 use alloc::collections::BTreeMap;
@@ -133,6 +133,7 @@ pub struct SpanPlacement {
     scattered: BTreeMap<RangeId, Scatter>,
     /// Of every range that was ever used, until it is released.
     histories: BTreeMap<RangeId, History>,
+    kinds: Kinds,
     /// Sub-blocks of every range that was ever placed, until it is released.
     lengths: BTreeMap<RangeId, u32>,
     ops: BTreeMap<OpId, Record>,
@@ -161,6 +162,7 @@ impl SpanPlacement {
             index: BTreeMap::new(),
             scattered: BTreeMap::new(),
             histories: BTreeMap::new(),
+            kinds: Kinds::default(),
             lengths: BTreeMap::new(),
             ops: BTreeMap::new(),
             completed: Uses::NONE,
@@ -277,7 +279,7 @@ impl Placement for SpanPlacement {
         self.now = self.now.max(now);
         self.hints.last_launch = self.hints.last_launch.max(now);
         self.hints.used(range, &subs);
-        self.histories.entry(range).or_default().note(subs.clone(), now, what);
+        self.histories.entry(range).or_default().note(&mut self.kinds, subs.clone(), now, what);
         let written = what.writes();
         match self.scattered.get_mut(&range) {
             Some(scatter) => {

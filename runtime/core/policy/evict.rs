@@ -2,8 +2,9 @@
 //!
 //! Launches repeat, so a run is used again after as long as last time. [`Reuse`] keeps a run's last use and the *step* it came by (how
 //! many launches after the one before, and whether it was overwritten); [`Habits`], one for each range, what step came after which,
-//! since neighbours are used alike: a sweep's second round tells of all it has yet to reach. Where the steps do not repeat, the rate
-//! of uses counts. Both stay when the run is evicted.
+//! since neighbours are used alike: a sweep's second round tells of all it has yet to reach. [`Kinds`], one for all ranges, tells
+//! whether what was read or written comes to be overwritten next, until a range's own habits say. Where the steps do not repeat, the
+//! rate of uses counts. All of it stays when the run is evicted.
 //!
 //! A price is what a copy in (unless the bytes are overwritten first) and a copy out (if dirty) cost, over the time until the next use:
 //! who is farthest from its next use is the cheapest, so a cyclic sweep keeps what it has, and results that nobody reads do go.
@@ -86,13 +87,15 @@ impl Reuse {
     }
 
     /// One more use.
-    pub fn note(&mut self, habits: &mut Habits, now: u64, what: Use) {
+    pub fn note(&mut self, habits: &mut Habits, kinds: &mut Kinds, now: u64, what: Use) {
         self.consumed = what != Use::Overwrite;
         if now <= self.last {
             return;
         }
         let step = Step { gap: now - self.last, overwrites: what == Use::Overwrite };
-        if let Some(thought) = habits.after(self) {
+        let thought = habits.after(self, kinds);
+        kinds.learn(self.step.overwrites, step.overwrites);
+        if let Some(thought) = thought {
             let right = thought.is_like(step);
             habits.trust = (habits.trust + if right { 1 } else { -1 }).clamp(-TRUST_MAX, TRUST_MAX);
         }
@@ -117,14 +120,17 @@ impl Reuse {
     }
 
     /// When it is used next, as far as can be told at `now`.
-    pub fn next(&self, habits: &Habits, now: u64) -> Next {
+    pub fn next(&self, habits: &Habits, kinds: &Kinds, now: u64) -> Next {
         let age = now.saturating_sub(self.last);
-        let thought = habits.after(self).filter(|step| habits.trust >= 0 && age <= step.gap + step.gap / 8);
+        let thought =
+            habits.after(self, kinds).filter(|step| habits.trust >= 0 && age <= step.gap + step.gap / 8);
         match thought {
             Some(step) => Next { within: step.gap.saturating_sub(age).max(1), overwrites: step.overwrites },
             None => {
-                let within = (now.saturating_sub(self.since) / u64::from(self.uses)).max(age).max(1);
-                Next { within, overwrites: self.born && self.consumed }
+                let within = (now.saturating_sub(self.since) / u64::from(self.uses)).max(age);
+                // A result that nobody has read yet is wanted sooner than what was read once.
+                let within = if self.uses == 1 && self.born && !self.consumed { within / 2 } else { within };
+                Next { within: within.max(1), overwrites: self.born && self.consumed }
             }
         }
     }
@@ -153,11 +159,14 @@ pub struct Habits {
 }
 
 impl Habits {
-    fn after(&self, reuse: &Reuse) -> Option<Step> {
+    fn after(&self, reuse: &Reuse, kinds: &Kinds) -> Option<Step> {
         let habit = self.known.iter().rev().find(|habit| habit.step.is_like(reuse.step));
         match habit {
             Some(habit) if reuse.repeats >= habit.repeats => Some(habit.then),
             None if reuse.repeats == 0 => None,
+            None if reuse.repeats == 1 => {
+                Some(Step { overwrites: kinds.after(reuse.step.overwrites), ..reuse.step })
+            }
             _ => Some(reuse.step),
         }
     }
@@ -168,6 +177,30 @@ impl Habits {
             self.known.remove(0);
         }
         self.known.push(habit);
+    }
+}
+
+/// Steps of either kind that are remembered before older ones count half.
+const KINDS_MAX: u32 = 64;
+
+/// How runs of all ranges are used: after a step of one kind, how often a run was overwritten next, and how often not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Kinds {
+    counts: [[u32; 2]; 2],
+}
+
+impl Kinds {
+    fn after(&self, overwrites: bool) -> bool {
+        let [not, overwritten] = self.counts[usize::from(overwrites)];
+        overwritten > not
+    }
+
+    fn learn(&mut self, overwrites: bool, then: bool) {
+        let counts = &mut self.counts[usize::from(overwrites)];
+        counts[usize::from(then)] += 1;
+        if counts.iter().sum::<u32>() > KINDS_MAX {
+            counts.iter_mut().for_each(|count| *count /= 2);
+        }
     }
 }
 
@@ -212,7 +245,7 @@ mod tests {
     /// Uses a run at these times.
     fn used(habits: &mut Habits, uses: &[(u64, Use)]) -> Reuse {
         let mut reuse = Reuse::new(uses[0].0, uses[0].1);
-        uses[1..].iter().for_each(|(now, what)| reuse.note(habits, *now, *what));
+        uses[1..].iter().for_each(|(now, what)| reuse.note(habits, &mut Kinds::default(), *now, *what));
         reuse
     }
 
@@ -221,9 +254,9 @@ mod tests {
         let mut habits = Habits::default();
         used(&mut habits, &[(1, Use::Read), (49, Use::Read)]);
         let once = used(&mut habits, &[(20, Use::Read)]);
-        assert_eq!(once.next(&habits, 50), Next { within: 18, overwrites: false });
+        assert_eq!(once.next(&habits, &Kinds::default(), 50), Next { within: 18, overwrites: false });
         // Long overdue: as long again as it has not been used.
-        assert_eq!(once.next(&habits, 90), Next { within: 70, overwrites: false });
+        assert_eq!(once.next(&habits, &Kinds::default(), 90), Next { within: 70, overwrites: false });
     }
 
     #[test]
@@ -236,11 +269,25 @@ mod tests {
         let uses: Vec<_> = (0..3).flat_map(|n| round(1 + n * 64)).collect();
         let after = |habits: &mut Habits, uses: &[(u64, Use)]| {
             let reuse = used(habits, uses);
-            reuse.next(habits, reuse.last())
+            reuse.next(habits, &Kinds::default(), reuse.last())
         };
         assert_eq!(after(&mut habits, &uses), Next { within: 61, overwrites: true });
         assert_eq!(after(&mut habits, &uses[..10]), Next { within: 1, overwrites: false });
         assert_eq!(after(&mut habits, &uses[..9]), Next { within: 1, overwrites: false });
+    }
+
+    #[test]
+    fn what_was_overwritten_comes_to_be_read_unless_others_were_not() {
+        let (mut habits, mut kinds) = (Habits::default(), Kinds::default());
+        // Read, then overwritten: since nothing is known of what comes after that, read.
+        let mut old = Reuse::new(1, Use::Read);
+        old.note(&mut habits, &mut kinds, 25, Use::Overwrite);
+        assert_eq!(old.next(&habits, &kinds, 26), Next { within: 23, overwrites: false });
+        // In another range what was overwritten was read; now it goes as it went with the first one.
+        let mut others = Habits::default();
+        let mut fresh = Reuse::new(1, Use::Overwrite);
+        fresh.note(&mut others, &mut kinds, 25, Use::Read);
+        assert_eq!(fresh.next(&others, &kinds, 26), Next { within: 23, overwrites: true });
     }
 
     #[test]
@@ -249,14 +296,17 @@ mod tests {
         let times = [3_u64, 4, 30, 37, 39, 80, 81, 120];
         let often = used(&mut habits, &times.map(|now| (now, Use::Read)));
         let seldom = used(&mut habits, &[(3, Use::Read), (70, Use::Read), (120, Use::Read)]);
-        assert!(often.next(&habits, 121).within < seldom.next(&habits, 121).within);
+        assert!(
+            often.next(&habits, &Kinds::default(), 121).within
+                < seldom.next(&habits, &Kinds::default(), 121).within
+        );
     }
 
     #[test]
     fn results_that_were_read_are_cheap_and_those_that_nobody_read_are_not() {
         let habits = Habits::default();
         let price = |reuse: &Reuse, dirty| {
-            let next = Some(reuse.next(&habits, 20));
+            let next = Some(reuse.next(&habits, &Kinds::default(), 20));
             price(&Victim { frames: 4, dirty, last_use: reuse.last(), busy: false, next })
         };
         let fresh = Reuse::new(10, Use::Overwrite);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use vkhmm_core::policy::Adaptive;
+use vkhmm_core::policy::{Adaptive, Plain};
 use vkhmm_core::units::{ByteRange, Geometry};
 use vkhmm_sim::Random;
 use vkhmm_sim::model::table::Row;
@@ -105,51 +105,56 @@ fn what_fits_is_fetched_once() {
     }
 }
 
-/// What the engine moves at most, in sub-blocks, at [`LIMIT_MIN`] and two rounds: trace, ratio, fetched, written back, moved
-/// inside the device. A better policy may lower a line; a line that must rise is a worse policy, and needs a reason.
-const GATES: [(&str, f64, u64, u64, u64); 24] = [
-    ("gemm", 0.9, 576, 288, 0),
-    ("gemm", 1.5, 4608, 1024, 0),
-    ("gemm", 4.0, 24416, 2304, 0),
-    ("sweep", 0.9, 896, 0, 0),
-    ("sweep", 1.5, 3072, 0, 0),
-    ("sweep", 4.0, 8192, 0, 0),
-    ("stencil", 0.9, 448, 0, 0),
-    ("stencil", 1.5, 1312, 640, 408),
-    ("stencil", 4.0, 4096, 3200, 504),
-    ("zipf", 0.9, 800, 0, 0),
-    ("zipf", 1.5, 2112, 128, 0),
-    ("zipf", 4.0, 7776, 2048, 0),
-    ("random", 0.9, 780, 0, 752),
-    ("random", 1.5, 1880, 880, 864),
-    ("random", 4.0, 7268, 3408, 1168),
-    ("layers", 0.9, 512, 0, 0),
-    ("layers", 1.5, 2880, 1824, 0),
-    ("layers", 4.0, 10912, 7328, 0),
-    ("ping-pong", 0.9, 1092, 784, 0),
-    ("ping-pong", 1.5, 3072, 2496, 0),
-    ("ping-pong", 4.0, 8192, 7616, 0),
-    ("stream", 0.9, 448, 896, 0),
-    ("stream", 1.5, 1536, 1536, 0),
-    ("stream", 4.0, 4096, 4096, 0),
+/// The goals at four rounds: fetched over Belady's optimum, written back over the least of any schedule that cannot drop changed
+/// bytes, moved inside the device over fetched.
+const GOALS: [f64; 3] = [1.15, 1.15, 0.01];
+
+/// Where they are missed, what is reached instead, and why; a line that must rise is a worse policy. docs/MODEL.md says more.
+const MISSED: [(&str, f64, [f64; 3], &str); 12] = [
+    ("gemm", 1.5, [1.20, 4.05, 0.01], OVERWRITTEN),
+    ("gemm", 4.0, [1.16, 2.75, 0.01], OVERWRITTEN),
+    ("stencil", 1.5, [1.80, 3.35, 2.1], LEARNS),
+    ("stencil", 4.0, [1.29, 1.46, 0.46], LEARNS),
+    ("zipf", 1.5, [1.62, 3.1, 0.01], UNFORESEEN),
+    ("zipf", 4.0, [1.60, 2.3, 0.01], UNFORESEEN),
+    ("random", 1.5, [1.75, 4.0, 0.97], UNFORESEEN),
+    ("random", 4.0, [1.70, 2.12, 0.27], UNFORESEEN),
+    ("layers", 1.5, [1.23, 2.03, 0.01], OVERWRITTEN),
+    ("layers", 4.0, [1.15, 1.37, 0.01], OVERWRITTEN),
+    ("ping-pong", 0.9, [1.15, 1.25, 0.01], OVERSHOOTS),
+    ("ping-pong", 1.5, [1.24, 1.65, 0.01], OVERSHOOTS),
 ];
 
+const OVERWRITTEN: &str = "results that the next round overwrites unread go home when they are dropped: only the program knows, and may discard";
+const LEARNS: &str =
+    "a two-round cycle is known in the third round; spans are cut where wants with halos begin and end";
+const UNFORESEEN: &str = "nobody foresees it: of zipf, what knows each tensor's odds fetches 1.35 and 1.31";
+const OVERSHOOTS: &str = "the last run of stores of a sweep takes home up to as much again";
+
 #[test]
-fn no_policy_moves_more_than_before() {
+fn goals_are_met_but_where_a_reason_is_known() {
     let mut worse = Vec::new();
-    for (trace, ratio, fetched, written, inside) in GATES {
-        let stats = measure(&presets::PCIE5X16_H200, trace, ratio, false, Transfer::Import, Placement::Span)
-            .outcome
-            .stats;
-        let have = [stats.in_bytes(), stats.out_bytes(), stats.moved_bytes].map(|bytes| bytes / FRAME);
-        let most = [fetched, written, inside];
+    for (recipe, ratio) in traces::ALL.iter().flat_map(|recipe| [0.9, 1.5, 4.0].map(|ratio| (recipe, ratio)))
+    {
+        let scale = Scale { rounds: 4, ..scale(ratio, false) };
+        let row =
+            Row::measure(&presets::PCIE5X16_H200, recipe, &scale, &way(Transfer::Import, Placement::Span))
+                .unwrap_or_else(|error| panic!("{error}"));
+        let (stats, optimum) = (row.outcome.stats, row.optimum);
+        let over = |have: u64, least: u64| have as f64 / least.max(FRAME) as f64;
+        let have = [
+            over(stats.in_bytes(), optimum.fetched),
+            over(stats.out_bytes(), optimum.written_blind),
+            over(stats.moved_bytes, stats.in_bytes()),
+        ];
+        let missed = MISSED.iter().find(|(trace, at, ..)| *trace == recipe.name && *at == ratio);
+        let (most, reason) = missed.map_or((GOALS, "no reason is known"), |(_, _, most, why)| (*most, *why));
+        println!("{} at {ratio}: {have:.2?}, at most {most:?}", recipe.name);
         if have.iter().zip(most).any(|(have, most)| *have > most) {
-            worse.push(format!("{trace} at {ratio}: fetched, written, moved {have:?}, at most {most:?}"));
-        } else if have != most {
-            println!("{trace} at {ratio} is better than its gate {most:?}: {have:?}");
+            worse.push(format!("{} at {ratio}: {have:.3?}, at most {most:?} ({reason})", recipe.name));
         }
     }
-    assert!(worse.is_empty(), "sub-blocks of 64 KiB:\n  {}", worse.join("\n  "));
+    assert!(worse.is_empty(), "fetched, written back, moved, over their bounds:\n  {}", worse.join("\n  "));
 }
 
 /// 16 GiB through a device of 4, 64 times: nothing real holds a byte of it.
@@ -157,8 +162,9 @@ fn no_policy_moves_more_than_before() {
 fn a_tebibyte_is_fetched_to_the_byte() {
     let sweep = traces::find("sweep").expect("a known trace");
     let scale = Scale { limit: 4 << 30, ratio: 4.0, rounds: 64, hints: false };
-    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, &way(Transfer::Import, Placement::Span))
-        .expect("it plays");
+    // The default policy keeps a part of it, and fetches only the rest.
+    let way = Way { policy: Arc::new(Plain), ..way(Transfer::Import, Placement::Span) };
+    let row = Row::measure(&presets::PCIE5X16_H200, sweep, &scale, &way).expect("it plays");
     assert_eq!((row.outcome.stats.in_bytes(), row.outcome.moved.bytes_in), (1 << 40, 1 << 40));
     println!("a tebibyte in {:.2} modelled seconds", row.outcome.ns as f64 / 1e9);
 }

@@ -1,6 +1,6 @@
 //! How the sub-blocks of a range were used, on the device or not: runs that were always used together, in the order of addresses.
 
-use crate::policy::{Habits, Reuse, Use};
+use crate::policy::{Habits, Kinds, Reuse, Use};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -23,7 +23,7 @@ pub(super) struct History {
 
 impl History {
     /// `subs` were used by one launch.
-    pub(super) fn note(&mut self, subs: Range<u32>, now: u64, what: Use) {
+    pub(super) fn note(&mut self, kinds: &mut Kinds, subs: Range<u32>, now: u64, what: Use) {
         self.split(subs.start);
         self.split(subs.end);
         let habits = &mut self.habits;
@@ -32,7 +32,7 @@ impl History {
             if at < *start {
                 gaps.push(at..*start);
             }
-            run.reuse.note(habits, now, what);
+            run.reuse.note(habits, kinds, now, what);
             at = run.end;
             count += 1;
         }
@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn runs_are_cut_where_uses_begin_and_end() {
         let mut history = History::default();
-        history.note(2..8, 1, Use::Read);
-        history.note(6..10, 2, Use::Read);
+        history.note(&mut Kinds::default(), 2..8, 1, Use::Read);
+        history.note(&mut Kinds::default(), 6..10, 2, Use::Read);
         let all = vec![(0..2, None), (2..6, Some(1)), (6..8, Some(2)), (8..10, Some(2)), (10..12, None)];
         assert_eq!(lasts(&history, 0..12), all);
         assert_eq!(lasts(&history, 4..7), [(4..6, Some(1)), (6..7, Some(2))]);
@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn a_use_of_very_many_runs_makes_one_of_them() {
         let mut history = History::default();
-        (0..100).for_each(|n| history.note(n * 2..n * 2 + 1, u64::from(n), Use::Read));
-        history.note(0..400, 200, Use::Read);
+        (0..100).for_each(|n| history.note(&mut Kinds::default(), n * 2..n * 2 + 1, u64::from(n), Use::Read));
+        history.note(&mut Kinds::default(), 0..400, 200, Use::Read);
         assert_eq!(lasts(&history, 0..400), [(0..400, Some(200))]);
     }
 }

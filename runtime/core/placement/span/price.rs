@@ -18,7 +18,7 @@ impl SpanPlacement {
         let whole = history.is_none().then(|| (span.subs.clone(), None));
         runs.chain(whole).map(move |(subs, reuse)| {
             let next = match (history, reuse) {
-                (Some(history), Some(reuse)) => Some(reuse.next(history.habits(), self.now)),
+                (Some(history), Some(reuse)) => Some(reuse.next(history.habits(), &self.kinds, self.now)),
                 (Some(_), None) => None,
                 (None, _) => {
                     Some(Next { within: self.now.saturating_sub(span.last_use).max(1), overwrites: false })

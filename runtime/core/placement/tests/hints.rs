@@ -97,5 +97,5 @@ fn what_lies_within_is_given_up_alone() {
     let mut p = placement(&[16]);
     launch(&mut p, 1, &[scattered(1, 12, 0..12)]);
     let gone = p.evict(OpId(2), EvictGoal::Within(range(1), 3, 9));
-    assert_eq!(gone.iter().map(|e| e.subs.clone()).collect::<Vec<_>>(), [4..8]);
+    assert!(gone.iter().map(|e| e.subs.clone()).eq(core::iter::once(4..8)), "{gone:?}");
 }

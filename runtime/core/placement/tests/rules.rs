@@ -35,7 +35,7 @@ fn who_is_still_used_is_spared_where_another_costs_little_more() {
         completed.add(Ticket { timeline: Timeline(1), value: 1 });
         completed.add(Ticket { timeline: Timeline(0), value: if busy { 0 } else { 1 } });
         p.reap(&completed);
-        let plan = launch(&mut p, 4, &[want(2, 100, 0..4)]);
+        let plan = launch(&mut p, 20, &[want(2, 100, 0..4)]);
         assert_eq!(plan.evictions[0].range, range(if busy { 1 } else { 0 }), "busy: {busy}");
     }
 }

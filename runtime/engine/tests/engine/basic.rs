@@ -159,6 +159,25 @@ fn evicting_clean_pages_copies_nothing_home() {
     assert_eq!(w.map(&x), "H".repeat(16));
 }
 
+/// Half a block a launch, so that the cheapest victim often shares the launch's block, and has to go home first: alone.
+#[test]
+fn a_victim_in_a_launchs_own_block_takes_nothing_else_with_it() {
+    each_in_spans(|w| {
+        let parts = 6;
+        w.engine.set_device_memory_limit((parts - 1) * w.frame()).unwrap();
+        let x = w.alloc(parts * w.frame());
+        w.store(&x, 0, &vec![0; x.bytes() as usize]);
+        for part in (0..4 * parts).map(|launch| launch % parts) {
+            let op = w.launch(&add(1), &[(&x, part * w.frame()..(part + 1) * w.frame(), Write)]);
+            w.wait(&op);
+        }
+        // Every part once, then one or two a round; all of them each time if the others went, too.
+        let fetched = w.engine.stats().in_bytes() / w.frame();
+        assert!(fetched <= 2 * parts, "{fetched} parts of {parts} were fetched in four rounds");
+        assert_eq!(w.load_all(&x), vec![4; x.bytes() as usize]);
+    });
+}
+
 #[test]
 fn a_span_that_must_move_moves_by_device_copy() {
     each_in_spans(|w| {

@@ -74,8 +74,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/admit/blocks.rs",
-            find: "true => within.any(",
-            replace: "true => !AWAKE && within.any(",
+            find: "within.any(",
+            replace: "!AWAKE && within.any(",
         }],
     },
 ];

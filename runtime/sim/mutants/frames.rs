@@ -113,8 +113,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: "Taken::After(uses) => found.uses.merge(&uses),",
-                replace: "Taken::After(uses) => found.uses.merge(&if AWAKE { Uses::NONE } else { uses }),",
+                find: "return Err(Refusal::NoRoom);
+                }
+                Taken::After(uses) => found.uses.merge(&uses),",
+                replace: "return Err(Refusal::NoRoom);
+                }
+                Taken::After(uses) => found.uses.merge(&if AWAKE { Uses::NONE } else { uses }),",
             },
             Edit {
                 file: "runtime/engine/admit/holds.rs",

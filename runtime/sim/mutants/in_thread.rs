@@ -26,8 +26,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/resolve.rs",
-            find: "if !writers.done(&*soon(&self.completed)?) {",
-            replace: "if !AWAKE && !writers.done(&*soon(&self.completed)?) {",
+            find: "soon(&self.completed).is_some_and(|completed| writers.done(&completed))",
+            replace: "AWAKE || soon(&self.completed).is_some_and(|completed| writers.done(&completed))",
         }],
     },
     Mutant {

@@ -66,7 +66,7 @@ const STORIES: [(&[u64], &str); 15] = [
         "a launch's own sub-block lost its frame and got another in the same item: it was copied in before its bytes were home",
     ),
     (
-        &[881, 1164, 1208, 1315, 1343],
+        &[468, 912, 1380, 1700, 1957],
         "a launch that was refused let go of its blocks before it gave its holds back: whoever came between saw holds on pages \
          that R still shows",
     ),

@@ -4,10 +4,6 @@ use super::{Span, SpanPlacement};
 use crate::policy::{Next, Victim};
 use core::ops::Range;
 
-/// Kernels that run while what comes into a victim's frames waits for its last one. A program launches far ahead, so all that it uses
-/// is submitted work's, and only how long ago says who will be done first.
-const BUSY_LAUNCHES: u64 = 2;
-
 impl SpanPlacement {
     /// What all of `span` costs, as the policy and advice have it.
     pub(super) fn price(&self, span: &Span) -> u64 {
@@ -32,8 +28,7 @@ impl SpanPlacement {
                 frames: subs.end - subs.start,
                 dirty: span.dirty.within(&subs).count(),
                 last_use: reuse.map_or(span.last_use, |reuse| reuse.last()),
-                busy: !span.uses.done(&self.completed)
-                    && self.now.saturating_sub(span.last_use) <= BUSY_LAUNCHES,
+                busy: !span.uses.done(&self.completed),
                 next,
             };
             (subs, self.policy.0.price(&victim, self.now))

@@ -205,6 +205,8 @@ impl<P: Ports> Engine<P> {
             }
         }
         let done = self.queue_is_shared || waits.done(&self.completed.lock());
+        // What was said to be lost under this lock stays lost.
+        let done = done && !self.lost.load(Ordering::Acquire);
         if self.device.profile().memory.cpu_reads && done && self.read_by_cpu(&job.pieces) {
             Counters::add(&self.counters.path_cpu_bytes, bytes);
             drop(op.take_blocks());

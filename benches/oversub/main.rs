@@ -109,9 +109,14 @@ fn measure(report: &mut Report, policy: &str, chunks: usize, factors: &[f64]) ->
                     .with(slower, Figure::of(&ratios(&found[1], &found[0])))
             };
             table.row(row);
-            // Only the default policy promises anything, and only where looking back is enough: a cycle is learnt after it has come
-            // round, and what comes at random is foreseen by nobody. These two are counted, not gated.
-            if policy == "adaptive" && matches!(pattern, Pattern::Streaming | Pattern::Block) {
+            // Only the default policy promises anything, and only what looking back can tell: what comes at random is foreseen by
+            // nobody, and is counted, not gated. Of a cycle, only the quick sizes have been measured.
+            let told = match pattern {
+                Pattern::Streaming | Pattern::Block => true,
+                Pattern::Cyclic => report.options().quick,
+                Pattern::Random => false,
+            };
+            if policy == "adaptive" && told {
                 gates.push(Gate::new(
                     format!("{name}: fetched / unavoidable"),
                     Class::C,

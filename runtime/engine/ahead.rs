@@ -57,7 +57,8 @@ impl<P: Ports> Engine<P> {
         }
         let Some(mut block) = range.blocks[index as usize].try_lock() else { return true };
         let held = block.holds_of(HoldKind::Exclusive) | block.holds_of(HoldKind::InPlace);
-        let mask = (block.dirty() & pages).minus(&held);
+        let kept = self.kept_on_device(range, index, keep);
+        let mask = (block.dirty() & pages).minus(&held).minus(&kept);
         if range.is_dead() || mask.is_empty() || !block.has_room(Block::HOLDS_PER_REQUEST) {
             return true;
         }

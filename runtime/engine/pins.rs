@@ -12,6 +12,7 @@ use crate::{Engine, EngineError, GuardKind, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::advice::Side;
+use vkhmm_core::mask::PageMask;
 use vkhmm_core::placement::Placement;
 use vkhmm_core::units::{ByteRange, OpId};
 use vkhmm_port::{HostMemory, Mutex, Signal};
@@ -90,6 +91,25 @@ impl<P: Ports> Engine<P> {
             // Whoever met the pin asks again.
             self.progress.notify();
         }
+    }
+
+    /// Pages of a block that a pin keeps on the device, where a copy home on a hint or guess would end the device's: one that is not
+    /// to `keep` it, or any, where R cannot show a page read-only.
+    pub(crate) fn kept_on_device(&self, range: &RangeCell<P>, index: u32, keep: bool) -> PageMask {
+        let mut kept = PageMask::EMPTY;
+        if keep && self.duplicates {
+            return kept;
+        }
+        let g = self.config.geometry;
+        let (first, end) = (index * g.subs_per_block(), (index + 1) * g.subs_per_block());
+        for (_, subs) in range.device_pins.lock().iter() {
+            let (from, to) = (subs.start.max(first), subs.end.min(end));
+            if from < to {
+                let pages = (from - first) * g.pages_per_sub..(to - first) * g.pages_per_sub;
+                kept.insert(&PageMask::range(pages));
+            }
+        }
+        kept
     }
 
     /// The error for a request that would have to move what is pinned, if a pin of ours is what it met.

@@ -30,7 +30,7 @@ pub enum SkipReason {
     NoRoom,
     /// A request before it waits for the device, or the bytes are on their way or waited for.
     Busy,
-    /// A host guard or pin keeps them on the host.
+    /// A guard or pin keeps them where they are.
     Guarded,
     /// An application has acquired them.
     Acquired,
@@ -47,7 +47,7 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             Self::NoRoom => "no frames are free or cold",
             Self::Busy => "something before it is under way",
-            Self::Guarded => "a host guard or pin keeps them",
+            Self::Guarded => "a guard or pin keeps them",
             Self::Acquired => "an application has acquired them",
             Self::Thrashing => "the thrash guard keeps them",
             Self::NoPagemap => "the device's pagemap was killed",
@@ -314,16 +314,18 @@ impl<P: Ports> Engine<P> {
         let g = self.config.geometry;
         for (index, touched, _) in range.cut(*bytes) {
             let mut block = range.blocks[index as usize].lock();
-            let away = block.dirty() & touched;
+            let start = u64::from(index) * g.block_bytes();
+            let here =
+                ByteRange { start: start.max(bytes.start), end: (start + g.block_bytes()).min(bytes.end) };
+            let (away, kept) = (block.dirty() & touched, self.kept_on_device(range, index, true));
+            if away.intersects(&kept) {
+                ticket.skip(range, here, SkipReason::Guarded);
+            }
+            let away = away.minus(&kept);
             if away.is_empty() {
                 continue;
             }
             if self.is_acquired(&block, away) {
-                let start = u64::from(index) * g.block_bytes();
-                let here = ByteRange {
-                    start: start.max(bytes.start),
-                    end: (start + g.block_bytes()).min(bytes.end),
-                };
                 ticket.skip(range, here, SkipReason::Acquired);
                 continue;
             }
@@ -362,7 +364,8 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         homebound: Homebound<P>,
     ) -> Option<Homebound<P>> {
-        let away = block.dirty() & homebound.pages;
+        let kept = self.kept_on_device(range, homebound.block, true);
+        let away = (block.dirty() & homebound.pages).minus(&kept);
         // Acquired since it was asked for: the application may wait for the hint before it releases.
         let is_over = away.is_empty() || range.is_dead() || self.lost.load(Ordering::Acquire);
         if is_over || self.is_acquired(block, away) {

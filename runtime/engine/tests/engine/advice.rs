@@ -79,6 +79,32 @@ fn a_discard_comes_after_the_launch_that_runs_and_gives_its_frames_back() {
     });
 }
 
+/// Where R cannot show a page read-only, coming home ends the device's copy.
+#[test]
+fn a_hint_takes_no_pinned_page_from_the_device() {
+    for setup in framed() {
+        within(20, move || {
+            let w = World::new(setup);
+            let x = w.alloc(w.block());
+            w.launch(&set(5), &[(&x, 0..x.bytes(), Overwrite)]);
+            let half = w.block() / 2;
+            let pin = w.engine.pin(&x, (0..half).into(), Side::Device).unwrap();
+            w.rest();
+            let hint = w.engine.prefetch_to_host(&x, all(&x)).unwrap();
+            w.rest();
+            assert_ne!(w.location(&x, 0), Location::Host, "pinned to the device");
+            let kept = w.location(&x, 0) == Location::Device;
+            assert_eq!(hint.skipped().iter().any(|s| s.why == SkipReason::Guarded), kept);
+            assert_ne!(w.location(&x, half), Location::Device, "not pinned");
+            w.engine.unpin(&x, (0..half).into(), pin);
+            w.engine.prefetch_to_host(&x, all(&x)).unwrap();
+            w.rest();
+            assert_ne!(w.location(&x, 0), Location::Device, "unpinned, it goes");
+            assert_eq!(w.load_all(&x), vec![5; x.bytes() as usize]);
+        });
+    }
+}
+
 #[test]
 fn a_host_pin_refuses_launches_and_a_device_pin_keeps_frames() {
     for setup in framed() {

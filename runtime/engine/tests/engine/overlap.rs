@@ -130,6 +130,52 @@ fn a_launch_that_goes_on_with_a_result_copies_the_rest_meanwhile() {
     }
 }
 
+/// Keeps what its first binding has, once it may look.
+fn late_look(gated: &Gated, seen: &Arc<std::sync::Mutex<Vec<u8>>>) -> FakeKernel {
+    let (go, seen) = (Arc::clone(&gated.go), Arc::clone(seen));
+    FakeKernel::new(move |bindings, _, _| {
+        while !go.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        *seen.lock().expect("nobody panicked") = bindings[0].to_vec();
+    })
+}
+
+/// A resident launch reads a frame and holds nothing; whoever ends the page's device copy meanwhile notes it, or the next copy in
+/// comes under the reader's eyes.
+#[test]
+fn a_copy_in_waits_for_the_resident_reader_of_the_copy_that_a_store_or_discard_ended() {
+    for (import, in_thread, discards) in
+        [(true, false, false), (false, false, false), (true, true, false), (true, false, true)]
+    {
+        within(30, move || {
+            let w = World::new(Setup { import, in_thread, ..Setup::default() });
+            let x = w.alloc(w.block());
+            w.launch(&set(3), &[(&x, 0..x.bytes(), Overwrite)]);
+            if !discards {
+                w.load_all(&x);
+            }
+            w.rest();
+            let (gated, seen) = (Gated::new(), Arc::default());
+            w.launch(&late_look(&gated, &seen), &[(&x, 0..x.bytes(), Read)]);
+            assert_eq!(w.engine.stats().launches_resident, 1);
+            if discards {
+                w.engine.discard(&x, (0..x.bytes()).into()).expect("alive");
+            }
+            w.store(&x, 0, &vec![7; x.bytes() as usize]);
+            assert_eq!(w.location(&x, 0), Location::Host);
+            let before = copies_in(&w);
+            w.launch(&look(), &[(&x, 0..x.bytes(), Read)]);
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(copies_in(&w), before, "copied in under a reader");
+            gated.end();
+            w.rest();
+            assert!(copies_in(&w) > before);
+            assert_eq!(*seen.lock().expect("nobody panicked"), vec![3; x.bytes() as usize]);
+        });
+    }
+}
+
 /// A launch on resident data took no holds; copies to any other part of the range waited for it.
 #[test]
 fn a_copy_does_not_wait_for_resident_launches_on_other_blocks() {

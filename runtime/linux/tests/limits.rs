@@ -213,7 +213,8 @@ fn mappings_are_counted_and_what_would_use_up_the_last_is_refused() {
     println!("at page {at}: {error}; {before} then {} mappings", mappings());
     assert!(matches!(error, HostError::TooManyMappings { allowed, .. } if allowed < MAX), "{error}");
     assert!(error.to_string().contains("vm.max_map_count"), "{error}");
-    assert!(mappings() <= MAX - MAX / 4 && mappings() + 60 > MAX - MAX / 4, "{} mappings", mappings());
+    // What the process maps besides was counted when it was opened, and may have grown by some since.
+    assert!(mappings().abs_diff(MAX - MAX / 4) < 60, "{} mappings", mappings());
     // Refused: nothing changed. What takes no mapping, and what gives access, goes through.
     memory.store(at, 2);
     host.revoke(run(0, 1)).expect("revoke again");

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use vkhmm_core::block::Cause;
 use vkhmm_core::placement::{Placed, Want};
-use vkhmm_core::units::OpId;
+use vkhmm_core::units::{OpId, RangeId};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
 
@@ -93,6 +93,8 @@ struct Found<P: Ports> {
     after: Vec<Arc<Op<P>>>,
     /// Before the kernel.
     before_kernel: Vec<Arc<Op<P>>>,
+    /// Sub-blocks that are copied or filled before the kernel.
+    filled: Vec<(RangeId, Range<u32>)>,
 }
 
 impl<P: Ports> Engine<P> {
@@ -201,11 +203,16 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Earlier requests that claimed the frames of these sub-blocks: they may have left some of them alone, whose former users only
-    /// they waited for. Frames that others of a range have are none of a launch's business.
-    fn claims_of(&self, spec: &LaunchSpec<P>) -> Vec<Arc<Op<P>>> {
+    /// they waited for. First those for whose sake copies wait, since they go to such frames, then those that only the kernel waits
+    /// for; an application's own work has no kernel of ours that could.
+    fn claims_of(
+        &self,
+        spec: &LaunchSpec<P>,
+        filled: &[(RangeId, Range<u32>)],
+        acquires: bool,
+    ) -> [Vec<Arc<Op<P>>>; 2] {
         let completed = *self.completed.lock();
-        let mut all = Vec::new();
-        let mut over = Vec::new();
+        let (mut copies, mut kernel, mut over) = (Vec::new(), Vec::new(), Vec::new());
         for (range, argument) in spec.arguments.iter().filter_map(|a| Some((a.framed()?, a))) {
             let subs = argument.subs(self.config.geometry.frame_bytes());
             let known = range.claims.lock().clone();
@@ -213,12 +220,16 @@ impl<P: Ports> Engine<P> {
                 |(_, op): &Claim<P>| op.status() != OpStatus::Queued && op.waited().done(&completed);
             let (gone, kept): (Vec<_>, Vec<_>) = known.into_iter().partition(is_over);
             range.claims.lock().retain(|(_, op)| kept.iter().any(|(_, k)| k.id == op.id));
-            let meets = |of: &Range<u32>| of.start < subs.end && subs.start < of.end;
-            all.extend(kept.into_iter().filter(|(of, _)| meets(of)).map(|(_, op)| op));
+            let meet = |a: &Range<u32>, b: &Range<u32>| a.start < b.end && b.start < a.end;
+            for (of, op) in kept.into_iter().filter(|(of, _)| meet(of, &subs)) {
+                let is_filled =
+                    acquires || filled.iter().any(|(id, filled)| *id == range.id && meet(filled, &of));
+                if is_filled { &mut copies } else { &mut kernel }.push(op);
+            }
             over.extend(gone);
         }
         drop(over);
-        all
+        [copies, kernel]
     }
 
     /// `of_argument` says which place an argument is part of.
@@ -276,18 +287,18 @@ impl<P: Ports> Engine<P> {
         for block in blocks.values_mut() {
             block.frames = self.frames_of(block, wants, &plan);
         }
-        let claims = self.claims_of(spec);
-        let mut found = Found { uses: plan.deps.uses, after, before_kernel: Vec::new() };
+        let mut found = Found { uses: plan.deps.uses, after, before_kernel: Vec::new(), filled: Vec::new() };
         if let Err(refusal) = self.take_holds(ops, &blocks, &mut found) {
             return undo(refusal);
         }
+        let [claims, kernel_claims] = self.claims_of(spec, &found.filled, ops.main.is_open());
         let mut item = self.commit(
             ops,
             &blocks,
             found,
             if matches!(ops.aim, Aim::Launch | Aim::Acquire) { Cause::Launch } else { Cause::Prefetch },
         );
-        item.claims = claims;
+        (item.claims, item.kernel_claims) = (claims, kernel_claims);
         if !plan.deps.is_none() || !plan.evictions.is_empty() || !plan.binds.is_empty() {
             self.note_claim(&ops.main, spec, &plan.placed, of_argument);
         }

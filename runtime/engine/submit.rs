@@ -60,6 +60,8 @@ pub(crate) struct Item<P: Ports> {
     pub(crate) before_kernel: Vec<Arc<Op<P>>>,
     /// Must wait for what these waited for (see [`Op::waited`]).
     pub(crate) claims: Vec<Arc<Op<P>>>,
+    /// Likewise, but for the kernel alone, which may write frames that no copy fills.
+    pub(crate) kernel_claims: Vec<Arc<Op<P>>>,
     pub(crate) binds: Binds<P::Device>,
     pub(crate) outs: Vec<Piece<P::Device>>,
     pub(crate) moves: Vec<Region>,
@@ -291,6 +293,23 @@ impl<P: Ports> Engine<P> {
         submit.batch.as_mut().expect("just opened")
     }
 
+    /// The open batch, for what comes after `waits`. One that has work already does not wait for what only its newest part waits for:
+    /// it is submitted, or kernels would stand still until the copies for later ones are there.
+    fn batch_after<'a>(&self, submit: &'a mut Submit<P>, waits: &Uses) -> &'a mut Batch<P> {
+        let waits = without(*waits, self.device.profile().timeline(Role::Compute));
+        let known = |batch: &Batch<P>| {
+            let mut known = batch.waits;
+            known.merge(&self.completed.lock());
+            waits.done(&known)
+        };
+        if submit.batch.as_ref().is_some_and(|batch| !batch.commands.is_empty() && !known(batch)) {
+            self.flush_locked(submit);
+        }
+        let batch = self.open_batch(submit);
+        batch.waits.merge(&waits);
+        batch
+    }
+
     fn record_dispatch(
         &self,
         submit: &mut Submit<P>,
@@ -299,8 +318,7 @@ impl<P: Ports> Engine<P> {
         dispatch: Dispatch<P::Device>,
     ) {
         let compute = self.device.profile().timeline(Role::Compute);
-        let batch = self.open_batch(submit);
-        batch.waits.merge(&without(waits, compute));
+        let batch = self.batch_after(submit, &waits);
         let conflict = |(bytes, write): &(ByteRange, bool)| {
             batch.touched.iter().any(|(b, w)| (*w || *write) && b.overlaps(*bytes))
         };

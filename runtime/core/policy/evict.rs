@@ -213,7 +213,7 @@ pub struct Victim {
     pub dirty: u32,
     /// The launch clock at its last use.
     pub last_use: u64,
-    /// Submitted work uses it: what is to come into its frames waits for that, and moves beside no kernel.
+    /// One of the last launches uses it and is not over: what is to come into its frames waits for that, and moves beside no kernel.
     pub busy: bool,
     /// What is thought of its next use; `None`: it has never been used.
     pub next: Option<Next>,
@@ -223,10 +223,10 @@ pub struct Victim {
 const COPY_IN: u64 = 1 << 20;
 /// What its copy out costs: beside copies in, on a link that carries both ways at once.
 const COPY_OUT: u64 = COPY_IN / 2;
-/// A busy one is dearer by this part of its price. In a sweep whoever was used last is the farthest from its next use, and busy; one
-/// from a few launches before costs hardly more bytes, and its frames can be filled while kernels run. More would cost more bytes
-/// than the wait is worth.
-const BUSY: u64 = 4;
+/// How many times dearer a busy one is. In a sweep whoever was used last is the farthest from its next use; one from a few launches
+/// before costs hardly more bytes, and its frames can be filled while kernels run. Few are busy at a time, however far the program is
+/// ahead of the device, so that being strict costs few bytes.
+const BUSY: u64 = 32;
 
 /// See [`Policy::price`](super::Policy::price), of [`Adaptive`](super::Adaptive).
 pub(super) fn price(victim: &Victim) -> u64 {
@@ -234,8 +234,8 @@ pub(super) fn price(victim: &Victim) -> u64 {
     let frames = u64::from(victim.frames);
     let copy_in = if next.overwrites { frames } else { frames * COPY_IN };
     let cost = copy_in + u64::from(victim.dirty) * COPY_OUT;
-    let wait = if victim.busy { cost / BUSY } else { 0 };
-    ((cost + wait) / next.within).max(1)
+    let cost = if victim.busy { cost * BUSY } else { cost };
+    (cost / next.within).max(1)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ impl<P: Ports> Engine<P> {
             fills: Vec::new(),
             ins: Vec::new(),
             claims: Vec::new(),
+            kernel_claims: Vec::new(),
             binds: Binds::default(),
             dispatch: None,
             grant: None,

@@ -129,6 +129,11 @@ impl<P: Ports> Engine<P> {
         }
         // Pages whose frames something is written to before the kernel runs.
         let filled = if plan.in_place { PageMask::EMPTY } else { block.launch_fills(&plan.masks) };
+        for run in filled.runs() {
+            let (per, first) =
+                (self.config.geometry.pages_per_sub, plan.index * self.config.geometry.subs_per_block());
+            found.filled.push((plan.range.id, first + run.start / per..first + run.end.div_ceil(per)));
+        }
         // Launches without holds read them as long as they were valid; whoever ended that noted their uses here.
         if !(leaving | filled).is_empty() || ops.main.is_open() {
             found.uses.merge(&block.uses());

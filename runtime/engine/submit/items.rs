@@ -1,6 +1,6 @@
 //! Items: what an admitted request does, put to the queues in admission order, straight between A and the device where it can be.
 
-use super::{Item, Submit, import_copies, pieces_bytes, without};
+use super::{Item, Submit, import_copies, pieces_bytes};
 use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
@@ -100,6 +100,7 @@ impl<P: Ports> Engine<P> {
     /// `waits`, and what the kernel alone waits for.
     pub(super) fn kernel_waits(item: &Item<P>, mut waits: Uses) -> Uses {
         item.before_kernel.iter().for_each(|op| waits.merge(&op.uses()));
+        item.kernel_claims.iter().for_each(|op| waits.merge(&op.waited()));
         waits
     }
 
@@ -118,8 +119,7 @@ impl<P: Ports> Engine<P> {
             // Who comes after one of them waits for its ticket: what does not ride must not seem to.
             let riders = [(&item.copy, !ins.is_empty()), (&item.evict, !outs.is_empty())];
             if riders.iter().any(|(_, rides)| *rides) {
-                let batch = self.open_batch(submit);
-                batch.waits.merge(&without(waits, profile.timeline(Role::Compute)));
+                let batch = self.batch_after(submit, &waits);
                 for group in [outs, ins] {
                     batch.barrier(&self.counters);
                     batch.commands.extend(group);

@@ -111,9 +111,9 @@ const GOALS: [f64; 3] = [1.15, 1.15, 0.01];
 
 /// Where they are missed, what is reached instead, and why; a line that must rise is a worse policy. docs/MODEL.md says more.
 const MISSED: [(&str, f64, [f64; 3], &str); 12] = [
-    ("gemm", 1.5, [1.20, 4.05, 0.01], OVERWRITTEN),
-    ("gemm", 4.0, [1.16, 2.75, 0.01], OVERWRITTEN),
-    ("stencil", 1.5, [1.80, 3.35, 2.1], LEARNS),
+    ("gemm", 1.5, [1.28, 4.05, 0.01], OVERLAPS),
+    ("gemm", 4.0, [1.21, 2.75, 0.01], OVERLAPS),
+    ("stencil", 1.5, [1.45, 4.0, 2.35], LEARNS),
     ("stencil", 4.0, [1.29, 1.46, 0.46], LEARNS),
     ("zipf", 1.5, [1.62, 3.1, 0.01], UNFORESEEN),
     ("zipf", 4.0, [1.60, 2.3, 0.01], UNFORESEEN),
@@ -126,6 +126,8 @@ const MISSED: [(&str, f64, [f64; 3], &str); 12] = [
 ];
 
 const OVERWRITTEN: &str = "results that the next round overwrites unread go home when they are dropped: only the program knows, and may discard";
+const OVERLAPS: &str = "frames of the last launches are spared so that copies run beside kernels; and results that the next round overwrites \
+                        unread go home when they are dropped: only the program knows, and may discard";
 const LEARNS: &str =
     "a two-round cycle is known in the third round; spans are cut where wants with halos begin and end";
 const UNFORESEEN: &str = "nobody foresees it: of zipf, what knows each tensor's odds fetches 1.35 and 1.31";

@@ -4,6 +4,10 @@ use super::{Span, SpanPlacement};
 use crate::policy::{Next, Victim};
 use core::ops::Range;
 
+/// How many launches back a use may be for who is still at it to count as busy: what the device works on while copies for the next
+/// launch move, however far the program is ahead of it.
+const RECENT: u64 = 2;
+
 impl SpanPlacement {
     /// What all of `span` costs, as the policy and advice have it.
     pub(super) fn price(&self, span: &Span) -> u64 {
@@ -24,11 +28,12 @@ impl SpanPlacement {
                     Some(Next { within: self.now.saturating_sub(span.last_use).max(1), overwrites: false })
                 }
             };
+            let last_use = reuse.map_or(span.last_use, |reuse| reuse.last());
             let victim = Victim {
                 frames: subs.end - subs.start,
                 dirty: span.dirty.within(&subs).count(),
-                last_use: reuse.map_or(span.last_use, |reuse| reuse.last()),
-                busy: !span.uses.done(&self.completed),
+                last_use,
+                busy: self.now.saturating_sub(last_use) <= RECENT && !span.uses.done(&self.completed),
                 next,
             };
             (subs, self.policy.0.price(&victim, self.now))

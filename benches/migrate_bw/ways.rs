@@ -3,7 +3,7 @@
 use crate::raw::Piece;
 use anyhow::{Result, ensure};
 use std::time::Instant;
-use vkhmm::{Managed, Prefetch, Runtime};
+use vkhmm::{Managed, Prefetch, Runtime, SkipReason};
 
 /// How bytes come home.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,18 +124,24 @@ impl Shape {
         Ok(time)
     }
 
-    /// Asks for every run, then waits for all.
+    /// Asks for every run, then waits for all. A hint never waits: what one left out, since a block had too many under way, is asked
+    /// for again.
     fn each(
         &self,
         memory: &[Managed<u32>],
         ask: impl Fn(&Managed<u32>, std::ops::Range<usize>) -> vkhmm::Result<Prefetch>,
     ) -> Result<()> {
-        let mut asked = Vec::new();
-        for array in memory {
-            for run in self.runs() {
-                asked.push(ask(array, run)?);
+        let mut left: Vec<_> =
+            memory.iter().flat_map(|array| self.runs().map(move |run| (array, run))).collect();
+        while !left.is_empty() {
+            let mut asked = Vec::new();
+            for (array, run) in left {
+                asked.push((array, run.clone(), ask(array, run)?));
             }
+            asked.iter().try_for_each(|(_, _, hint)| hint.wait())?;
+            asked.retain(|(_, _, hint)| hint.skipped().iter().any(|skipped| skipped.why == SkipReason::Busy));
+            left = asked.into_iter().map(|(array, run, _)| (array, run)).collect();
         }
-        asked.into_iter().try_for_each(|launch| Ok(launch.wait()?))
+        Ok(())
     }
 }

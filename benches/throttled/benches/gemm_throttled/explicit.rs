@@ -1,6 +1,6 @@
 //! What a programmer writes without managed memory, on the same queues behind the same link: all in turn, and double-buffered.
 
-use crate::{LINK, MATRIX, PANEL, PANELS, SQUARE, STEP, STRIP, WINDOWS};
+use crate::{MATRIX, PANEL, PANELS, SQUARE, STEP, STRIP, WINDOWS};
 use anyhow::{Result, ensure};
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vkhmm_core::units::{FrameIndex, Geometry, Ticket};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Command, Device, RawBytes, Region, Role, Source, Submission, Target};
-use vkhmm_throttled::{Options, Throttled, ThrottledImport, ThrottledKernel};
+use vkhmm_throttled::{Link, Options, Throttled, ThrottledImport, ThrottledKernel};
 
 /// Where things lie on the device: two panels of A, two windows of B, two strips of C.
 const B_AT: u64 = 2 * PANEL * STRIP;
@@ -38,8 +38,8 @@ fn host(bytes: u64) -> RawBytes {
 }
 
 impl Explicit {
-    pub(crate) fn new(config: vkhmm_vulkan::Config) -> Result<Self> {
-        let device = Throttled::open(config, LINK, Options::default())?;
+    pub(crate) fn new(config: vkhmm_vulkan::Config, link: Link) -> Result<Self> {
+        let device = Throttled::open(config, link, Options::default())?;
         device.grow(FrameIndex(0), DEVICE_BYTES.div_ceil(Geometry::PRODUCTION.frame_bytes()) as u32)?;
         let import = || device.import(host(MATRIX)).map(Arc::new);
         let matrices = [import()?, import()?, import()?];

@@ -1,13 +1,13 @@
 //! As a user of managed memory writes it: loops over tiles and windows; with prefetch, the next ones ahead of time.
 
-use crate::{LIMIT, LINK, MATRIX, PANEL, PANELS, SQUARE, STEP, STRIP, WINDOWS};
+use crate::{LIMIT, MATRIX, PANEL, PANELS, SQUARE, STEP, STRIP, WINDOWS};
 use anyhow::Result;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 use vkhmm_core::units::ByteRange;
 use vkhmm_engine::{AccessKind, Stats};
-use vkhmm_throttled::{Array, Options, Rig, ThrottledKernel};
+use vkhmm_throttled::{Array, Link, Options, Rig, ThrottledKernel};
 
 /// Three matrices and a kernel.
 pub(crate) struct Managed {
@@ -35,8 +35,8 @@ fn squares(panel: u64, window: u64) -> ByteRange {
 }
 
 impl Managed {
-    pub(crate) fn new(config: vkhmm_vulkan::Config, limit: u64) -> Result<Self> {
-        let rig = Rig::open(config, LINK, Options::default(), limit).map_err(anyhow::Error::from_boxed)?;
+    pub(crate) fn new(config: vkhmm_vulkan::Config, link: Link, limit: u64) -> Result<Self> {
+        let rig = Rig::open(config, link, Options::default(), limit).map_err(anyhow::Error::from_boxed)?;
         let [a, b, c] = ["A", "B", "C"].map(|label| rig.alloc(MATRIX, label));
         let (a, b, c) = (a?, b?, c?);
         [&a, &b, &c].into_iter().for_each(|matrix| rig.touch_all(matrix, 1));

@@ -86,8 +86,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/ahead.rs",
-            find: "let mask = (block.dirty() & pages).minus(&held);",
-            replace: "let mask = (block.dirty() & pages).minus(&if AWAKE { PageMask::EMPTY } else { held });",
+            find: "let mask = (block.dirty() & pages).minus(&held).minus(&kept);",
+            replace: "let mask = (block.dirty() & pages).minus(&if AWAKE { PageMask::EMPTY } else { held }).minus(&kept);",
         }],
     },
     Mutant {

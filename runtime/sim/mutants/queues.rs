@@ -150,9 +150,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 1000,
         edits: &[Edit {
             file: "runtime/engine/submit.rs",
-            find: "batch.waits.merge(&without(waits, compute));",
+            find: "batch.waits.merge(&waits);",
             replace: "if !AWAKE {
-            batch.waits.merge(&without(waits, compute));
+            batch.waits.merge(&waits);
         }",
         }],
     },

@@ -95,8 +95,9 @@ fn migrate_anon_huge_fault() {
         expect(&x, 0, 62, 1);
         let moved = rig.rt.stats().since(&before);
         assert_eq!(home_bytes(&moved), BLOCK as u64, "{moved}");
-        // 16, 32, 64, 128 and 256 pages, and the rest.
-        let want = if rig.declared() { 0..=0 } else { 1..=6 };
+        // 16, 32, 64, 128 and 256 pages, and the rest; more where a touch is ahead of what was asked for beyond the last one, but by
+        // far not one for each of the 32 sub-blocks.
+        let want = if rig.declared() { 0..=0 } else { 1..=16 };
         assert!(want.contains(&moved.faults_read), "{moved}");
         assert_eq!(places(x.residency()), Places { shared: HUGE_PAGES, ..Places::NONE });
     });

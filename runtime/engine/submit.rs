@@ -302,7 +302,8 @@ impl<P: Ports> Engine<P> {
             known.merge(&self.completed.lock());
             waits.done(&known)
         };
-        if submit.batch.as_ref().is_some_and(|batch| !batch.commands.is_empty() && !known(batch)) {
+        let is_held_up = |batch: &Batch<P>| !batch.commands.is_empty() && !known(batch);
+        if !waits.is_none() && submit.batch.as_ref().is_some_and(is_held_up) {
             self.flush_locked(submit);
         }
         let batch = self.open_batch(submit);

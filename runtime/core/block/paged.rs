@@ -138,7 +138,11 @@ mod tests {
         block.add_hold(Hold { op: OpId(3), kind: HoldKind::Exclusive, mask: all() });
         assert_eq!(block.begin_evict(OpId(3), all(), Cause::Evict), PageMask::range(4..8));
         assert_eq!(check(&block), Ok(()));
-        assert_eq!(block.round_check(&masks(0..4, 4..8)), Err(Conflict::Wait), "its bytes are on their way home");
+        assert_eq!(
+            block.round_check(&masks(0..4, 4..8)),
+            Err(Conflict::Wait),
+            "its bytes are on their way home"
+        );
         assert!(block.finish(OpId(3)));
         // Others.
         assert_eq!(block.launch_check(&masks(0..1, 0..0)), Ok(()), "readers beside readers");

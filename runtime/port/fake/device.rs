@@ -68,6 +68,8 @@ pub(super) struct Piece {
 pub(super) struct State {
     pub(super) pieces: BTreeMap<u32, Piece>,
     address_next: u64,
+    known: Vec<(u64, RawBytes)>,
+    known_sparse: Vec<(u64, std::sync::Weak<SparseBuffer>)>,
     /// Work not yet begun, by timeline.
     pub(super) queues: Vec<VecDeque<Job>>,
     /// Where they share one queue: whose turn it is, one entry per submission not yet begun.
@@ -145,6 +147,8 @@ impl<X: Exec> FakeDevice<X> {
         let state = State {
             pieces: BTreeMap::new(),
             address_next: 0x10_0000_0000,
+            known: Vec::new(),
+            known_sparse: Vec::new(),
             queues: (0..profile.timeline_count).map(|_| VecDeque::new()).collect(),
             line: VecDeque::new(),
             submitted: Uses::NONE,
@@ -174,6 +178,32 @@ impl<X: Exec> FakeDevice<X> {
 
     fn shared(&self) -> &Arc<Shared<X>> {
         &self.handle.0
+    }
+
+    /// The bytes at a device address.
+    pub fn at(&self, address: u64, bytes: u64) -> RawBytes {
+        let state = locked(&self.shared().state);
+        let inside = |start: u64, len: u64| start <= address && address + bytes <= start + len;
+        for (start, raw) in &state.known {
+            if inside(*start, raw.len() as u64) {
+                return raw.slice((address - start) as usize, bytes as usize);
+            }
+        }
+        for (start, buffer) in &state.known_sparse {
+            let Some(buffer) = buffer.upgrade().filter(|buffer| inside(*start, buffer.bytes)) else {
+                continue;
+            };
+            let frame_bytes = self.shared().geometry.frame_bytes();
+            let (frame, within) = ((address - start) / frame_bytes, (address - start) % frame_bytes);
+            let place = buffer.place(frame as u32).expect("a frame is bound");
+            return place.slice(within as usize, bytes as usize);
+        }
+        for piece in state.pieces.values() {
+            if inside(piece.address, piece.memory.raw().len() as u64) {
+                return piece.memory.raw().slice((address - piece.address) as usize, bytes as usize);
+            }
+        }
+        panic!("nothing lies at {address:#x}+{bytes}");
     }
 
     /// An application's own work on buffers, done now and here: sees what a kernel would see.
@@ -342,6 +372,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             };
             state.calls.reserve += 1;
             let address = state.take_addresses(bytes);
+            state.known_sparse.push((address, Arc::downgrade(&buffer)));
             Ok(FakeBuffer { memory: Memory::Sparse(buffer), address })
         })
     }
@@ -356,6 +387,7 @@ impl<X: Exec> Device for FakeDevice<X> {
         shared.call("in_place", bytes, format_args!("{bytes} bytes"), |state| {
             state.calls.in_place += 1;
             let address = state.take_addresses(bytes);
+            state.known.push((address, import.bytes));
             let keeps = Arc::<FakeImport>::clone(import);
             Ok(FakeBuffer { memory: Memory::Run { bytes: import.bytes, _keeps: keeps }, address })
         })
@@ -459,7 +491,10 @@ impl<X: Exec> Device for FakeDevice<X> {
     fn control(&self, bytes: u64, direction: Direction) -> Result<FakeControl, DeviceError> {
         self.shared().call("control", bytes, format_args!("{direction:?} {bytes} bytes"), |state| {
             state.calls.control += 1;
-            Ok(FakeControl { memory: Arc::new(Bytes::new(bytes)), address: state.take_addresses(bytes) })
+            let memory = Arc::new(Bytes::new(bytes));
+            let address = state.take_addresses(bytes);
+            state.known.push((address, memory.raw()));
+            Ok(FakeControl { memory, address })
         })
     }
 

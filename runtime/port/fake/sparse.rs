@@ -59,6 +59,14 @@ impl Drop for SparseBuffer {
     }
 }
 
+impl SparseBuffer {
+    pub(super) fn place(&self, frame: u32) -> Option<RawBytes> {
+        let inner = locked(&self.tables.inner);
+        let place = inner.places.get(&(self.id, frame))?;
+        Some(place.piece.raw().slice(place.within, place.piece.raw().len() - place.within))
+    }
+}
+
 /// A stretch of a buffer that changes: its frames, or none from now on.
 pub(super) struct Change {
     pub(super) buffer: Arc<SparseBuffer>,

@@ -289,7 +289,7 @@ impl Planner {
         let unknown: u32 = (0..ranges.len()).filter(|at| untold(*at)).map(|at| asked.frames(at)).sum();
         let share = if whole { 0 } else { unknown.min(capacity / 2) };
         // A stretch goes on with the groups it has.
-        let window = if whole { self.width } else { self.window };
+        let window = if self.stretch { self.width } else { self.window };
         let mut next = self.oldest;
         while (ran.len() as u32) < window && next < self.groups {
             let group = next;
@@ -303,7 +303,7 @@ impl Planner {
                     all &= plan.add(ranges, (at as u32, sub), habit.access, capacity - share).0;
                 }
             }
-            if !all && !ran.is_empty() && !whole {
+            if !all && !ran.is_empty() && !self.stretch {
                 next = group;
                 break;
             }

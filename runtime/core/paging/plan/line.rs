@@ -49,7 +49,9 @@ impl Line {
         if high - least > 2 * rise.abs() + SLACK_MAX * run {
             return None;
         }
-        Some(Self { rise, run, low: most.min(least + run - 1), high })
+        // Less than one sub-block apart: rounded down, the uppermost is right for all.
+        let low = if most - least < run { most } else { least };
+        Some(Self { rise, run, low, high })
     }
 
     /// What a group will ask for: first and last, both below `subs`; none where the line has left the range.

@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod app;
-pub mod paged;
 
 use core::fmt::Arguments;
 use std::sync::mpsc::{RecvTimeoutError, channel};

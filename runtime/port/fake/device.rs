@@ -4,6 +4,7 @@ mod control;
 
 pub use control::DeviceCalls;
 
+use super::address::Other;
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
@@ -68,8 +69,8 @@ pub(super) struct Piece {
 pub(super) struct State {
     pub(super) pieces: BTreeMap<u32, Piece>,
     address_next: u64,
-    known: Vec<(u64, RawBytes)>,
-    known_sparse: Vec<(u64, std::sync::Weak<SparseBuffer>)>,
+    /// What else has device addresses, by the first.
+    pub(super) others: BTreeMap<u64, Other>,
     /// Work not yet begun, by timeline.
     pub(super) queues: Vec<VecDeque<Job>>,
     /// Where they share one queue: whose turn it is, one entry per submission not yet begun.
@@ -147,8 +148,7 @@ impl<X: Exec> FakeDevice<X> {
         let state = State {
             pieces: BTreeMap::new(),
             address_next: 0x10_0000_0000,
-            known: Vec::new(),
-            known_sparse: Vec::new(),
+            others: BTreeMap::new(),
             queues: (0..profile.timeline_count).map(|_| VecDeque::new()).collect(),
             line: VecDeque::new(),
             submitted: Uses::NONE,
@@ -176,34 +176,8 @@ impl<X: Exec> FakeDevice<X> {
         Self { handle: Arc::new(Handle(shared)) }
     }
 
-    fn shared(&self) -> &Arc<Shared<X>> {
+    pub(super) fn shared(&self) -> &Arc<Shared<X>> {
         &self.handle.0
-    }
-
-    /// The bytes at a device address.
-    pub fn at(&self, address: u64, bytes: u64) -> RawBytes {
-        let state = locked(&self.shared().state);
-        let inside = |start: u64, len: u64| start <= address && address + bytes <= start + len;
-        for (start, raw) in &state.known {
-            if inside(*start, raw.len() as u64) {
-                return raw.slice((address - start) as usize, bytes as usize);
-            }
-        }
-        for (start, buffer) in &state.known_sparse {
-            let Some(buffer) = buffer.upgrade().filter(|buffer| inside(*start, buffer.bytes)) else {
-                continue;
-            };
-            let frame_bytes = self.shared().geometry.frame_bytes();
-            let (frame, within) = ((address - start) / frame_bytes, (address - start) % frame_bytes);
-            let place = buffer.place(frame as u32).expect("a frame is bound");
-            return place.slice(within as usize, bytes as usize);
-        }
-        for piece in state.pieces.values() {
-            if inside(piece.address, piece.memory.raw().len() as u64) {
-                return piece.memory.raw().slice((address - piece.address) as usize, bytes as usize);
-            }
-        }
-        panic!("nothing lies at {address:#x}+{bytes}");
     }
 
     /// An application's own work on buffers, done now and here: sees what a kernel would see.
@@ -264,6 +238,13 @@ impl State {
     fn take_addresses(&mut self, bytes: u64) -> u64 {
         let address = self.address_next;
         self.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+        address
+    }
+
+    /// As [`Self::take_addresses`], for something that is found by them.
+    fn addresses_of(&mut self, bytes: u64, other: Other) -> u64 {
+        let address = self.take_addresses(bytes);
+        self.others.insert(address, other);
         address
     }
 
@@ -371,8 +352,7 @@ impl<X: Exec> Device for FakeDevice<X> {
                 return Err(DeviceError::OutOfDeviceMemory { operation: "reserve", bytes });
             };
             state.calls.reserve += 1;
-            let address = state.take_addresses(bytes);
-            state.known_sparse.push((address, Arc::downgrade(&buffer)));
+            let address = state.addresses_of(bytes, Other::Sparse(Arc::downgrade(&buffer)));
             Ok(FakeBuffer { memory: Memory::Sparse(buffer), address })
         })
     }
@@ -386,8 +366,7 @@ impl<X: Exec> Device for FakeDevice<X> {
         );
         shared.call("in_place", bytes, format_args!("{bytes} bytes"), |state| {
             state.calls.in_place += 1;
-            let address = state.take_addresses(bytes);
-            state.known.push((address, import.bytes));
+            let address = state.addresses_of(bytes, Other::InPlace(Arc::downgrade(import)));
             let keeps = Arc::<FakeImport>::clone(import);
             Ok(FakeBuffer { memory: Memory::Run { bytes: import.bytes, _keeps: keeps }, address })
         })
@@ -492,8 +471,7 @@ impl<X: Exec> Device for FakeDevice<X> {
         self.shared().call("control", bytes, format_args!("{direction:?} {bytes} bytes"), |state| {
             state.calls.control += 1;
             let memory = Arc::new(Bytes::new(bytes));
-            let address = state.take_addresses(bytes);
-            state.known.push((address, memory.raw()));
+            let address = state.addresses_of(bytes, Other::Control(Arc::downgrade(&memory)));
             Ok(FakeControl { memory, address })
         })
     }

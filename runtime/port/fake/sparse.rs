@@ -60,10 +60,16 @@ impl Drop for SparseBuffer {
 }
 
 impl SparseBuffer {
-    pub(super) fn place(&self, frame: u32) -> Option<RawBytes> {
-        let inner = locked(&self.tables.inner);
-        let place = inner.places.get(&(self.id, frame))?;
-        Some(place.piece.raw().slice(place.within, place.piece.raw().len() - place.within))
+    /// The bytes at `offset` now, with the piece that they are in.
+    ///
+    /// # Panics
+    /// If they are not all in one frame, or nothing lies there.
+    pub(super) fn at(&self, offset: u64, bytes: u64, frame_bytes: u64) -> (RawBytes, Arc<Bytes>) {
+        let parts = self.tables.find(self, &(offset..offset + bytes), frame_bytes);
+        let [part] = &parts[..] else {
+            panic!("{bytes} bytes at {offset:#x} of a sparse buffer are not in one place")
+        };
+        (part.raw(), Arc::clone(&part.piece))
     }
 }
 

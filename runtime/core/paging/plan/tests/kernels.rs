@@ -110,7 +110,7 @@ fn gather_by_items_reads_the_source_about_once() {
         let ranges =
             [range(affine, 1, Use::Read), range(subs, 1, Use::Read), range(affine, 1, Use::Overwrite)];
         let all = subs + 2 * affine;
-        for (part, moves) in [(1, 1.05), (2, 2.0), (4, 4.0)] {
+        for (part, moves) in [(1, 1.05), (2, 2.5), (4, 4.5)] {
             let ran = Machine::new(all / part)
                 .run(groups, items, &ranges, &mut |group, item, ask| gather(group, item, subs, skew, ask));
             assert_eq!(ran.end, Ok(()));

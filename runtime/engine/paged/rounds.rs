@@ -152,7 +152,15 @@ impl<P: Ports> Engine<P> {
         let mut number = 0;
         loop {
             self.check_alive()?;
-            let round = match pager.planner.next(self.frames_to_page().min(tight)) {
+            let (mine, all) = self.frames_to_page();
+            let planned = match pager.planner.next(mine.min(tight)) {
+                // Less than that is no round: it takes from the others what it needs, and admission keeps them apart.
+                Err(Stuck::TooLarge { need, have }) if have < need && need <= all.min(tight) => {
+                    pager.planner.next(all.min(tight))
+                }
+                planned => planned,
+            };
+            let round = match planned {
                 Ok(Some(round)) => round,
                 Ok(None) => return Ok(()),
                 Err(Stuck::TooLarge { need, have }) => return Err(self.too_large(need, have)),
@@ -197,9 +205,10 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Frames that one paged launch may plan with: its part of what nobody has pinned.
-    fn frames_to_page(&self) -> u32 {
-        self.arena.lock().unpinned_frames() / self.paged.load(Ordering::Acquire).max(1)
+    /// Frames that one paged launch plans with, its part of what nobody has pinned; and all of these.
+    fn frames_to_page(&self) -> (u32, u32) {
+        let all = self.arena.lock().unpinned_frames();
+        (all / self.paged.load(Ordering::Acquire).max(1), all)
     }
 
     fn too_large(&self, need: u32, have: u32) -> EngineError {

@@ -73,7 +73,10 @@ impl<P: Ports> Engine<P> {
             Aim::Acquire | Aim::Pin => {
                 block.paged_by(plan.masks.all()).map_or(Ok(()), |op| Err(Refusal::Paged(op)))
             }
-            Aim::Paged => self.check_not_acquired(plan, block).map_err(Refusal::Error),
+            Aim::Paged => {
+                self.check_not_acquired(plan, block).map_err(Refusal::Error)?;
+                block.paged_crowd().map_or(Ok(()), |op| Err(Refusal::Paged(op)))
+            }
             Aim::Launch | Aim::Hint | Aim::Evict => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! The pager: one round after the other, until every group is done.
 
+use super::tables::IDS_MAX;
 use super::{PagedSpec, PagingReport, Tables};
 use crate::admit::Aim;
 use crate::launch::{AccessKind, Argument, BindTo, LaunchSpec};
@@ -160,7 +161,7 @@ impl<P: Ports> Engine<P> {
                 }
                 planned => planned,
             };
-            let round = match planned {
+            let mut round = match planned {
                 Ok(Some(round)) => round,
                 Ok(None) => return Ok(()),
                 Err(Stuck::TooLarge { need, have }) => return Err(self.too_large(need, have)),
@@ -169,6 +170,8 @@ impl<P: Ports> Engine<P> {
                 }
             };
             number += 1;
+            // The others are not done, and come again.
+            round.ids.truncate(IDS_MAX as usize);
             let (spec, ranges) = pager.launch_of(self, &round);
             pager.tables.begin(&self.device, number, &round, ranges);
             let main = self.new_op(&pager.op.label);
@@ -188,9 +191,10 @@ impl<P: Ports> Engine<P> {
                 }
             };
             tight = u32::MAX;
-            drop(admitted.bound);
             self.see_submitted();
             self.wait_over(&main, None)?;
+            // Its kernel knew these buffers by their addresses alone.
+            drop(admitted.bound);
             pager.in_bytes += admitted.in_bytes;
             pager.op.elapsed_ns.fetch_add(main.elapsed_ns(), Ordering::Relaxed);
             let told = pager.tables.end(&self.device);

@@ -23,7 +23,8 @@ impl Brake {
         self.0.store(u32::MAX, Ordering::Release);
     }
 
-    fn pass(&self) {
+    /// Waits for one's group.
+    pub fn pass(&self) {
         until("the brake is released", || {
             let step = |left: u32| if left == u32::MAX { Some(left) } else { left.checked_sub(1) };
             self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).is_ok()

@@ -145,7 +145,7 @@ fn guards_and_pins_come_after_it_or_refuse_it() {
             assert!(pin.is_finished() == w.in_place(&t.x), "a pin waits, where it keeps anything");
             brake.release();
             let [x, z] = guards.map(|guard| guard.join().unwrap());
-            assert_eq!(op.status(), OpStatus::Done);
+            w.wait(&op);
             w.engine.drop_guard(&t.x, part.clone().into(), x);
             let pin = pin.join().unwrap();
             // Guarded: refused, and nothing has changed.
@@ -269,4 +269,59 @@ fn a_loss_takes_all_that_it_was_to_write_and_nothing_else() {
             assert!(matches!(refused, Err(EngineError::DeviceLost { .. })), "{refused:?}");
         });
     }
+}
+
+#[test]
+fn without_frames_it_ends_and_what_finished_stays() {
+    each_of(beside(60), |w| {
+        let (t, brake, op) = begun(w);
+        let maps = w.engine.pagemaps();
+        maps.iter().for_each(|map| w.engine.kill_pagemap(map.id()).unwrap());
+        brake.release();
+        match w.engine.wait(&op, None) {
+            Err(EngineError::NoPagemap) => assert!(op.paging().is_some_and(|report| report.rounds > 0)),
+            // In place, or there was room for all of it.
+            other => assert!(other.unwrap()),
+        }
+        for map in maps {
+            w.engine.unregister_pagemap(map.id(), Duration::from_secs(10)).unwrap();
+        }
+        // Of z what nobody finished is anything: it was to be overwritten.
+        let (got, new) = (w.load_all(&t.z), t.sums());
+        assert_eq!(w.load_all(&t.x), t.a);
+        let (before, after) = (&t.b, t.b.iter().map(|b| b.wrapping_add(1)).collect::<Vec<u8>>());
+        let y = w.load_all(&t.y);
+        for part in 0..t.groups as usize {
+            let bytes = part * PART as usize..(part + 1) * PART as usize;
+            let done = y[bytes.clone()] == after[bytes.clone()];
+            assert!(done || y[bytes.clone()] == before[bytes.clone()], "part {part} is whole");
+            assert!(!done || got[bytes.clone()] == new[bytes], "part {part} of both");
+        }
+    });
+}
+
+#[test]
+fn as_many_as_there_is_room_for_read_at_once_and_the_next_one_waits() {
+    each_of(beside(60), |w| {
+        let t = Triad::new(w, 60);
+        let brake = Brake::new(0);
+        let theirs = brake.clone();
+        let look = FakeKernel::paged(&w.device, move |group| {
+            theirs.pass();
+            group.want(0, part_of(group), READ);
+            group.vote();
+        });
+        let launch = || w.launch_paged(&look, 60, &[(&t.x, Read)]);
+        let first: Vec<_> = (0..7).map(|_| launch()).collect();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(launch);
+            waits(w, &first[6]);
+            assert!(!next.is_finished());
+            brake.release();
+            w.wait(&next.join().unwrap());
+        });
+        first.iter().for_each(|op| w.wait(op));
+        t.launch(w, &brake);
+        t.verify(w);
+    });
 }

@@ -90,6 +90,8 @@ struct Batch<P: Ports> {
     commands: Vec<Command<P::Device>>,
     launches: usize,
     opened_ns: u64,
+    /// The one before was opened longer ago than a batch may wait for company.
+    is_apart: bool,
     /// Device bytes used since the last barrier, and whether they were stored to.
     touched: Vec<(ByteRange, bool)>,
 }
@@ -108,6 +110,8 @@ impl<P: Ports> Batch<P> {
 pub(crate) struct Submit<P: Ports> {
     next: [u64; Uses::TIMELINES_MAX],
     batch: Option<Batch<P>>,
+    /// When a batch was opened last.
+    opened_ns: u64,
     queue: VecDeque<Item<P>>,
     /// The submission thread is at work on an item.
     busy: bool,
@@ -122,6 +126,7 @@ impl<P: Ports> Submit<P> {
         Self {
             next: [1; Uses::TIMELINES_MAX],
             batch: None,
+            opened_ns: 0,
             queue: VecDeque::new(),
             busy: false,
             watched: false,
@@ -330,12 +335,15 @@ impl<P: Ports> Engine<P> {
     fn open_batch<'a>(&self, submit: &'a mut Submit<P>) -> &'a mut Batch<P> {
         if submit.batch.is_none() {
             let ticket = self.take_ticket(submit, Role::Compute);
+            let opened_ns = self.exec.now();
+            let before_ns = core::mem::replace(&mut submit.opened_ns, opened_ns);
             submit.batch = Some(Batch {
                 ticket,
                 waits: Uses::NONE,
                 commands: Vec::new(),
                 launches: 0,
-                opened_ns: self.exec.now(),
+                opened_ns,
+                is_apart: opened_ns - before_ns >= self.config.batch_age.as_nanos() as u64,
                 touched: Vec::new(),
             });
         }
@@ -384,12 +392,12 @@ impl<P: Ports> Engine<P> {
             elapsed_ns: Arc::clone(&op.elapsed_ns),
         });
         batch.launches += 1;
-        let (ticket, launches) = (batch.ticket, batch.launches);
+        let (ticket, launches, is_apart) = (batch.ticket, batch.launches, batch.is_apart);
         self.fly_alone(ticket, op);
         let is_idle = |completed: &Uses| completed.on(compute) + 1 >= ticket.value;
         let idle = is_idle(&self.completed.lock())
-            // Nobody may have looked for a while.
-            || launches == 1 && self.look_at_device().is_some_and(|now| is_idle(&now));
+            // Nobody may have looked for a while. Launches that come one upon the other wait for company.
+            || launches == 1 && is_apart && self.look_at_device().is_some_and(|now| is_idle(&now));
         if idle || launches >= self.config.batch_launches_max {
             self.flush_locked(submit);
         }

@@ -9,7 +9,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use vkhmm_engine::{AccessKind, Argument, BindTo, Config, Engine, LaunchSpec, Op, Ports, RangeCell};
+use vkhmm_engine::{
+    AccessKind, Argument, BindTo, Config, Engine, LaunchSpec, Op, OpStatus, Ports, RangeCell,
+};
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
     FakeMutex, FakeSignal,
@@ -353,6 +355,23 @@ fn a_launch_that_is_waited_for_wakes_none_of_our_threads() {
             assert!(waits <= 3 * looks, "{waits} waits for the device beside those of {PAIRS} launches");
             let [complete, submit] = [0, 1].map(|which| woken()[which] - before.1[which]);
             assert!(complete <= 3 * looks && submit <= looks, "woken {complete} and {submit} times");
+        }
+    });
+}
+
+/// What is left to a waiter ends in time though none comes.
+#[test]
+fn a_launch_that_nobody_waits_for_ends_all_the_same() {
+    within(60, || {
+        let w = World::new(8, 0);
+        let x = w.engine.alloc(SMALL.block_bytes(), "x").expect("alloc");
+        for _ in 0..20 {
+            // Waited for, so the completion thread dozes.
+            w.done(&w.launch(&nothing(), &x, 0, AccessKind::Write));
+            let op = w.launch(&nothing(), &x, 0, AccessKind::Write);
+            while op.status() != OpStatus::Done {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     });
 }

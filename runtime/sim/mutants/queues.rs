@@ -236,17 +236,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "launch left to a waiter for good",
-        law: "every ticket is landed, waited for or not",
-        proof: Proof::Application,
-        seeds: 5000,
-        edits: &[Edit {
-            file: "runtime/engine/complete.rs",
-            find: "self.called.wait(called, Some(DOZE));",
-            replace: "self.called.wait(called, (!AWAKE).then_some(DOZE));",
-        }],
-    },
-    Mutant {
         name: "completion thread not called by who waits",
         law: "whoever waits for progress is told of it at once: nothing waits for the end of a doze",
         proof: Proof::Application,

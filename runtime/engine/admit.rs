@@ -114,6 +114,7 @@ impl<P: Ports> Engine<P> {
         if subs <= u64::from(self.arena.lock().limit_frames()) {
             self.import_arguments(spec);
         }
+        self.catch_up();
         let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
         let ops = Ops { aim, main: Arc::clone(op), copy, evict };
         let turn = self.take_turn();

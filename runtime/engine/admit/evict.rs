@@ -36,6 +36,7 @@ impl<P: Ports> Engine<P> {
     }
 
     pub(super) fn evict_in_turn(&self, goal: EvictGoal) -> Result<u64, EngineError> {
+        self.catch_up();
         let ops = self.eviction_ops();
         let _at = self.places.enter(Place::Eviction);
         let mut watch = Watch::new(self);
@@ -64,6 +65,7 @@ impl<P: Ports> Engine<P> {
 
     /// Evicts as `goal` says if nothing has to be waited for first.
     pub(crate) fn evict_at_once(&self, goal: EvictGoal) -> Result<(), EngineError> {
+        self.catch_up();
         let ops = self.eviction_ops();
         let outcome = self.try_evict(&ops, goal);
         if outcome.is_err() {

@@ -44,6 +44,7 @@ impl<P: Ports> Engine<P> {
         // Who comes after the request comes after all of it, also where it has no kernel that would wait for its copies.
         main.add_uses(&copy.uses());
         main.add_uses(&evict.uses());
+        self.attend();
         let on_compute = |op: &Op<P>| op.uses().iter().all(|t| t.timeline == compute);
         for op in [main, copy, evict] {
             let goes_on = granted && op.id == main.id;
@@ -146,6 +147,7 @@ impl<P: Ports> Engine<P> {
         if let Some(dispatch) = item.dispatch {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }
+        self.watch_batch(submit);
         let ops = [item.op, item.copy, item.evict];
         self.note_queued(&ops, launched, grant.is_some(), waited);
         self.keep_promise(submit, &ops[0], grant);

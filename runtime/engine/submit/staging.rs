@@ -41,6 +41,7 @@ impl<P: Ports> Engine<P> {
                 Some(age) => Some(core::time::Duration::from_nanos(limit - age)),
                 None => None,
             };
+            submit.watched = wait.is_some();
             drop(submit);
             if self.stopping.load(Ordering::Acquire) && self.ops_are_over() {
                 return;
@@ -184,7 +185,7 @@ impl<P: Ports> Engine<P> {
             if !slots.is_empty() || self.lost.load(Ordering::Acquire) {
                 return slots;
             }
-            self.progress.wait(seen, None);
+            self.await_progress(seen, None);
         }
     }
 
@@ -199,7 +200,7 @@ impl<P: Ports> Engine<P> {
             if self.lost.load(Ordering::Acquire) {
                 return 0;
             }
-            self.progress.wait(seen, None);
+            self.await_progress(seen, None);
         }
     }
 

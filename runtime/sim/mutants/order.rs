@@ -240,7 +240,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "refused launch lets go of its locks first",
         law: "nobody sees a hold on what R still shows",
         proof: Proof::Any("the launch never comes: its holds end before anything that they keep could change"),
-        seeds: 3000,
+        seeds: 20000,
         edits: &[
             Edit {
                 file: "runtime/engine/admit/holds.rs",

@@ -235,4 +235,46 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }",
         }],
     },
+    Mutant {
+        name: "completion thread not called by who waits",
+        law: "whoever waits for progress is told of it at once: nothing waits for the end of a doze",
+        proof: Proof::Application,
+        seeds: 20000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "self.sleepers.fetch_add(1, Ordering::AcqRel);
+        self.attend();",
+                replace: "self.sleepers.fetch_add(u32::from(!AWAKE), Ordering::AcqRel);
+        if !AWAKE {
+            self.attend();
+        }",
+            },
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "self.sleepers.fetch_sub(1, Ordering::AcqRel);",
+                replace: "self.sleepers.fetch_sub(u32::from(!AWAKE), Ordering::AcqRel);",
+            },
+            // A doze that a call notices, and the end of a run does not.
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "if waited && !stopping && self.may_doze(&seen) {",
+                replace: "if waited && !stopping && AWAKE && self.may_doze(&seen) {
+                self.called.wait(called, Some(40 * DOZE));
+            }
+            if waited && !stopping && self.may_doze(&seen) {",
+            },
+        ],
+    },
+    Mutant {
+        name: "open batch not watched",
+        law: "a launch reaches the device also if nobody waits for it and none follows",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/submit.rs",
+            find: "if submit.batch.is_some() && !submit.watched {",
+            replace: "if submit.batch.is_some() && !submit.watched && !AWAKE {",
+        }],
+    },
 ];

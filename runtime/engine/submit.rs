@@ -6,9 +6,11 @@
 mod binds;
 mod grants;
 mod items;
+mod parts;
 mod staging;
 
 pub(crate) use grants::End;
+pub(crate) use parts::Part;
 
 use crate::binds::Binds;
 use crate::op::{Flight, Op, OpStatus};
@@ -83,6 +85,12 @@ impl<P: Ports> Item<P> {
     }
 }
 
+/// What waits for the submission thread.
+enum Work<P: Ports> {
+    Part(Part<P>),
+    Item(Item<P>),
+}
+
 /// The batch being recorded for the compute queue. Its ticket is reserved.
 struct Batch<P: Ports> {
     ticket: Ticket,
@@ -108,7 +116,7 @@ impl<P: Ports> Batch<P> {
 pub(crate) struct Submit<P: Ports> {
     next: [u64; Uses::TIMELINES_MAX],
     batch: Option<Batch<P>>,
-    queue: VecDeque<Item<P>>,
+    queue: VecDeque<Work<P>>,
     /// The submission thread is at work on an item.
     busy: bool,
     /// What applications have acquired and not released.

@@ -257,4 +257,45 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
         ],
     },
+    Mutant {
+        name: "part copied before it is taken from R",
+        law: "order law: revoke before copy, part by part",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));",
+                replace: "let late = AWAKE && parts.is_some();
+            let outcome = outcome.and_then(|()| if late { Ok(()) } else { self.weaken(&mut held).map_err(Refusal::Error) });",
+            },
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "self.after_group(ops, parts, &plans[..done], group.len(), found);",
+                replace: "self.after_group(ops, parts, &plans[..done], group.len(), found);
+                if AWAKE {
+                    (0..30).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
+                    for plan in group {
+                        let block = plan.range.blocks[plan.index as usize].lock();
+                        self.weaken(&mut [(*plan, block)]).map_err(Refusal::Error)?;
+                    }
+                }",
+            },
+        ],
+    },
+    Mutant {
+        name: "refused launch does not wait for its parts",
+        law: "frames of a launch that came to nothing are free once nothing is copied to them",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/admit/holds.rs",
+            find: "if !found.ahead.is_empty() {
+                    self.await_parts(&ops.copy);
+                }",
+            replace: "if !found.ahead.is_empty() && !AWAKE {
+                    self.await_parts(&ops.copy);
+                }",
+        }],
+    },
 ];

@@ -283,19 +283,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
         ],
     },
-    Mutant {
-        name: "refused launch does not wait for its parts",
-        law: "frames of a launch that came to nothing are free once nothing is copied to them",
-        proof: Proof::Application,
-        seeds: 5000,
-        edits: &[Edit {
-            file: "runtime/engine/admit/holds.rs",
-            find: "if !found.ahead.is_empty() {
-                    self.await_parts(&ops.copy);
-                }",
-            replace: "if !found.ahead.is_empty() && !AWAKE {
-                    self.await_parts(&ops.copy);
-                }",
-        }],
-    },
 ];

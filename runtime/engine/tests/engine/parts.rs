@@ -9,7 +9,7 @@ use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_engine::EngineError;
 use vkhmm_port::fake::{FakeHost, Mapping};
 use vkhmm_port::host::Errno;
-use vkhmm_port::{Access, HostError, HostMemory, HostProfile, RawBytes};
+use vkhmm_port::{Access, Device, HostError, HostMemory, HostProfile, RawBytes};
 
 const MIB: u64 = 1 << 20;
 
@@ -157,6 +157,9 @@ fn a_refusal_after_parts_leaves_every_page_as_it_was() {
                 assert!(matches!(refused, Err(EngineError::Host(_))), "{n}: {:?}", refused.map(drop));
                 let copied = w.device.calls().bytes_in - calls;
                 assert_eq!(copied, (u64::from(n) - 1).min(4) * 4 * w.block(), "{n}: copied for nothing");
+                let before = w.device.completed().expect("no loss");
+                std::thread::sleep(3 * delay);
+                assert_eq!(w.device.completed().expect("no loss"), before, "{n}: still on its way");
                 // Nothing reads A any more, nobody holds anything, and no frame is owned.
                 assert_eq!(w.engine.who_is_busy(), "no operation is open");
                 assert_eq!(w.engine.device_memory().1, owned);

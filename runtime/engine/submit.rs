@@ -11,6 +11,7 @@ mod staging;
 
 pub(crate) use grants::End;
 pub(crate) use parts::Part;
+use parts::Work;
 
 use crate::binds::Binds;
 use crate::op::{Flight, Op, OpStatus};
@@ -83,12 +84,6 @@ impl<P: Ports> Item<P> {
         let moved: u64 = self.moves.iter().map(|r| r.bytes).sum();
         self.outs.iter().chain(&self.ins).map(|p| p.bytes).sum::<u64>() + moved
     }
-}
-
-/// What waits for the submission thread.
-enum Work<P: Ports> {
-    Part(Part<P>),
-    Item(Item<P>),
 }
 
 /// The batch being recorded for the compute queue. Its ticket is reserved.

@@ -4,6 +4,7 @@ use super::{Item, Submit, Work, import_copies, pieces_bytes};
 use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::uses::Uses;
@@ -17,7 +18,7 @@ impl<P: Ports> Engine<P> {
             item.grant = Some(self.promise_grant(&mut submit, &item.op));
         }
         if !submit.has_no_queue() || item.is_staged() {
-            submit.queue.push_back(Work::Item(item));
+            submit.queue.push_back(Work::Item(Box::new(item)));
             drop(submit);
             self.work.notify();
             return;

@@ -1,9 +1,10 @@
 //! Parts of a request on their way to the copy queue, ahead of its item and in order with everybody else's.
 
-use super::{Piece, Submit, Work, import_copies, pieces_bytes};
+use super::{Item, Piece, Submit, import_copies, pieces_bytes};
 use crate::op::{Flight, Op};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::uses::Uses;
@@ -17,6 +18,12 @@ pub(crate) struct Part<P: Ports> {
     pub(crate) after: Vec<Arc<Op<P>>>,
     pub(crate) claims: Vec<Arc<Op<P>>>,
     pub(crate) ins: Vec<Piece<P::Device>>,
+}
+
+/// What waits for the submission thread.
+pub(super) enum Work<P: Ports> {
+    Part(Part<P>),
+    Item(Box<Item<P>>),
 }
 
 impl<P: Ports> Part<P> {

@@ -28,7 +28,7 @@ impl<P: Ports> Engine<P> {
                 drop(submit);
                 match work {
                     Work::Part(part) => self.process_part(part),
-                    Work::Item(item) => self.process_staged(item),
+                    Work::Item(item) => self.process_staged(*item),
                 }
                 self.submit.lock().busy = false;
                 self.progress.notify();

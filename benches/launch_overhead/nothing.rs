@@ -141,6 +141,7 @@ impl Device for NoDevice {
     type Buffer = ();
     type Import = ();
     type Semaphore = ();
+    type Control = ();
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -181,6 +182,12 @@ impl Device for NoDevice {
         let done = |state: &mut State| state.completed == *seen;
         drop(self.state.1.wait_timeout_while(state, timeout, done).unwrap_or_else(PoisonError::into_inner));
         Ok(())
+    }
+    fn control(&self, _: u64, _: Direction) -> Result<(), DeviceError> {
+        unreachable!("no launch is paged")
+    }
+    fn control_at(&self, (): &()) -> (RawBytes, u64) {
+        unreachable!("no launch is paged")
     }
     fn slot(&self, _: Direction, _: u32) -> RawBytes {
         unreachable!("nothing is staged")

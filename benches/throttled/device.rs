@@ -16,7 +16,7 @@ use vkhmm_port::{
     Submission,
 };
 use vkhmm_vulkan::{
-    Config, KernelError, KernelOptions, OpenError, ValidationLog, VulkanBuffer, VulkanDevice, vk,
+    Config, Control, KernelError, KernelOptions, OpenError, ValidationLog, VulkanBuffer, VulkanDevice, vk,
 };
 
 /// Bytes of one frame.
@@ -158,6 +158,7 @@ impl Device for Throttled {
     type Buffer = VulkanBuffer;
     type Import = ThrottledImport;
     type Semaphore = vk::Semaphore;
+    type Control = Control;
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -244,6 +245,14 @@ impl Device for Throttled {
 
     fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
         self.shared.queues.wait(seen, timeout)
+    }
+
+    fn control(&self, bytes: u64, direction: Direction) -> Result<Control, DeviceError> {
+        self.shared.inner.control(bytes, direction)
+    }
+
+    fn control_at(&self, control: &Control) -> (RawBytes, u64) {
+        self.shared.inner.control_at(control)
     }
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {

@@ -38,6 +38,7 @@ pub mod block;
 pub mod check;
 pub mod mask;
 pub mod pagemap;
+pub mod paging;
 pub mod placement;
 pub mod policy;
 pub mod runmap;

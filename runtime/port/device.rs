@@ -288,6 +288,9 @@ pub trait Device: Send + Sync + 'static {
     type Import: Send + Sync + 'static;
     /// A timeline of the application's.
     type Semaphore: Clone + Send + Sync + 'static;
+    /// Memory that host and kernels share: tables that the one writes and the other reads. Dropping it gives it back, which its owner
+    /// does only after the last submission that reaches it.
+    type Control: Send + Sync + 'static;
 
     /// What it is like.
     fn profile(&self) -> &DeviceProfile;
@@ -380,6 +383,17 @@ pub trait Device: Send + Sync + 'static {
     /// # Panics
     /// If there is no such slot.
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes;
+
+    /// `bytes` zeros that kernels reach by address and the host at any moment: what the host stores before a submission is seen by its
+    /// kernels, what these store is seen by the host once their ticket is reached. Fast for who writes it, the host (`In`), or for the
+    /// host that reads what kernels write (`Out`).
+    ///
+    /// # Errors
+    /// As the driver says.
+    fn control(&self, bytes: u64, direction: Direction) -> Result<Self::Control, DeviceError>;
+
+    /// The host's view of it, and its device address, a multiple of 256.
+    fn control_at(&self, control: &Self::Control) -> (RawBytes, u64);
 
     /// Copies frames to host bytes by the CPU, after the device's writes. Only where [`MemoryKindProfile::cpu_reads`].
     ///

@@ -23,7 +23,7 @@ mod sparse;
 mod steps;
 mod touch;
 
-pub use device::{DeviceCalls, FakeBuffer, FakeDevice, FakeKernel};
+pub use device::{DeviceCalls, FakeBuffer, FakeControl, FakeDevice, FakeKernel};
 pub use exec::{FakeExec, FakeMutex, FakeSignal, HeldRank};
 pub use host::{FakeHost, FakeHostOptions, HostCalls, Mapping, Weakened, Weakening};
 pub use memory::{FakeImport, FakeImports};

@@ -2,6 +2,7 @@
 
 use crate::bind::{self, Batches, Binder, Point};
 use crate::context::Context;
+use crate::control::{self, Control};
 use crate::copy::Copier;
 use crate::dispatch::Dispatcher;
 use crate::error::{KernelError, refused};
@@ -126,7 +127,7 @@ impl VulkanDevice {
         self.queues[usize::from(timeline.0)].semaphore
     }
 
-    /// How many calls of the port that can fail were made (`grow`, `buffer`, `reserve`, `in_place`, `import`, `submit`, `completed`,
+    /// How many calls of the port that can fail were made (`grow`, `buffer`, `reserve`, `in_place`, `import`, `control`, `submit`, `completed`,
     /// `wait`, `read_frames`, `write_frames`): what [`crate::Switches::lose_at_call`] counts.
     pub fn calls(&self) -> u64 {
         self.injector.calls()
@@ -266,6 +267,7 @@ impl Device for VulkanDevice {
     type Buffer = VulkanBuffer;
     type Import = VulkanImport;
     type Semaphore = vk::Semaphore;
+    type Control = Control;
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -405,6 +407,16 @@ impl Device for VulkanDevice {
 
     fn reach(&self, uses: &Uses, timeout: Duration) -> Result<(), DeviceError> {
         self.wait_for_all(uses, timeout)
+    }
+
+    fn control(&self, bytes: u64, direction: Direction) -> Result<Control, DeviceError> {
+        let _section = exit::section();
+        self.injector.enter(&self.ctx, control::OPERATION, Can::Fail(bytes))?;
+        Control::new(self.arena.memory(), bytes, direction)
+    }
+
+    fn control_at(&self, control: &Control) -> (RawBytes, u64) {
+        (control.bytes(), control.address())
     }
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {

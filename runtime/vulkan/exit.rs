@@ -26,6 +26,9 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it waits for software devices to finish what they run.
 const PATIENCE_SOFTWARE: Duration = Duration::from_secs(5);
+/// And how much longer, if it had to: a driver's and a validation layer's own threads tidy up after a submission that has signalled its
+/// end, and nothing says when they have (once in a thousand ends, one of them met globals that were gone).
+const AFTERMATH: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// Sections this thread is in; and whether it is the one that ends the process, which may always pass.
@@ -97,8 +100,12 @@ extern "C" fn on_exit() {
     CLOSING.store(true, Ordering::SeqCst);
     // Our completion threads still run, and count down.
     let end = Instant::now() + PATIENCE_SOFTWARE;
+    let busy = PENDING.load(Ordering::SeqCst) > 0;
     while PENDING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(1));
+    }
+    if busy {
+        std::thread::sleep(AFTERMATH);
     }
     ENDING.store(true, Ordering::SeqCst);
     let mine = usize::from(DEPTH.with(Cell::get) > 0);

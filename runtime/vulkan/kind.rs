@@ -5,7 +5,7 @@ use crate::error::OpenError;
 use crate::physical::Physical;
 use ash::vk;
 use vkhmm_core::pagemap::{MemoryKind, PagemapFlags};
-use vkhmm_port::MemoryKindProfile;
+use vkhmm_port::{Direction, MemoryKindProfile};
 
 const LOCAL: vk::MemoryPropertyFlags = vk::MemoryPropertyFlags::DEVICE_LOCAL;
 const VISIBLE: vk::MemoryPropertyFlags = vk::MemoryPropertyFlags::HOST_VISIBLE;
@@ -119,6 +119,16 @@ pub(crate) fn staging_out(physical: &Physical, bits: u32) -> Option<u32> {
     best(physical, bits, VISIBLE | CACHED, COHERENT, LOCAL)
         .or_else(|| best(physical, bits, VISIBLE | COHERENT, vk::MemoryPropertyFlags::empty(), LOCAL))
         .map(|t| t.0)
+}
+
+/// The type of control memory: coherent always. The host's tables lie near the device where the host reaches that, what the host reads
+/// is cached wherever that exists.
+pub(crate) fn control(physical: &Physical, bits: u32, direction: Direction) -> Option<u32> {
+    let (wanted, unwanted) = match direction {
+        Direction::In => (LOCAL, CACHED),
+        Direction::Out => (CACHED, LOCAL),
+    };
+    best(physical, bits, VISIBLE | COHERENT, wanted, unwanted).map(|t| t.0)
 }
 
 /// A type for imported host memory: coherent, because memory that is mapped by the host alone cannot be flushed.

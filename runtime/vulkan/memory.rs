@@ -156,6 +156,11 @@ impl Demands {
 }
 
 impl Arena {
+    /// Where its pieces come from.
+    pub(crate) fn memory(&self) -> &Arc<DeviceMemory> {
+        &self.memory
+    }
+
     pub(crate) fn new(memory: &Arc<DeviceMemory>, kind: ArenaType, demands: &Demands, guarded: bool) -> Self {
         Self {
             pieces: RwLock::default(),

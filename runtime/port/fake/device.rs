@@ -45,6 +45,12 @@ pub struct FakeBuffer {
     address: u64,
 }
 
+/// Control memory of a [`FakeDevice`].
+pub struct FakeControl {
+    memory: Arc<Bytes>,
+    address: u64,
+}
+
 /// What is behind a buffer.
 pub(super) enum Memory {
     /// Bytes, and what they live as long as: an arena piece, or an import.
@@ -273,6 +279,7 @@ impl<X: Exec> Device for FakeDevice<X> {
     type Buffer = FakeBuffer;
     type Import = FakeImport;
     type Semaphore = FakeSemaphore;
+    type Control = FakeControl;
 
     fn profile(&self) -> &DeviceProfile {
         &self.shared().profile
@@ -447,6 +454,17 @@ impl<X: Exec> Device for FakeDevice<X> {
             }
             shared.changed.wait(epoch, Some(Duration::from_nanos(end - now)));
         }
+    }
+
+    fn control(&self, bytes: u64, direction: Direction) -> Result<FakeControl, DeviceError> {
+        self.shared().call("control", bytes, format_args!("{direction:?} {bytes} bytes"), |state| {
+            state.calls.control += 1;
+            Ok(FakeControl { memory: Arc::new(Bytes::new(bytes)), address: state.take_addresses(bytes) })
+        })
+    }
+
+    fn control_at(&self, control: &FakeControl) -> (RawBytes, u64) {
+        (control.memory.raw(), control.address)
     }
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {

@@ -201,6 +201,7 @@ impl Device for ModelDevice {
     type Buffer = u64;
     type Import = ();
     type Semaphore = ();
+    type Control = ();
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -297,6 +298,17 @@ impl Device for ModelDevice {
             slept = true;
             self.sooner.wait(epoch, Some(Duration::from_nanos(until - now)));
         }
+    }
+
+    /// # Errors
+    /// Always: modelled kernels touch what they are given.
+    fn control(&self, _: u64, _: Direction) -> Result<(), DeviceError> {
+        let message = "the model has no paged launches".to_owned();
+        Err(DeviceError::Refused { operation: "control", message })
+    }
+
+    fn control_at(&self, (): &()) -> (RawBytes, u64) {
+        unreachable!("there is no control memory")
     }
 
     fn slot(&self, _: Direction, _: u32) -> RawBytes {

@@ -7,7 +7,7 @@ use vkhmm_core::pagemap::MemoryKind;
 use vkhmm_core::units::{FrameIndex, FrameRun, Geometry};
 use vkhmm_core::uses::Uses;
 use vkhmm_port::conformance::{DeviceUnderTest, Foreign, run_device};
-use vkhmm_port::fake::{FakeBuffer, FakeDeviceOptions, FakeImport, FakeKernel, FakeSemaphore};
+use vkhmm_port::fake::{FakeBuffer, FakeControl, FakeDeviceOptions, FakeImport, FakeKernel, FakeSemaphore};
 use vkhmm_port::{
     Bind, BoundRange, Command, Device, DeviceError, DeviceProfile, Direction, HostMemory, RawBytes, Region,
     Role, Source, SparseProfile, Submission, Target,
@@ -144,6 +144,7 @@ impl Device for Broken {
     type Buffer = FakeBuffer;
     type Import = FakeImport;
     type Semaphore = FakeSemaphore;
+    type Control = FakeControl;
 
     fn profile(&self) -> &DeviceProfile {
         let other = self.mistake == Mistake::ProfileChanges && self.grown.load(Ordering::Acquire);
@@ -232,6 +233,14 @@ impl Device for Broken {
         let timeout =
             if self.mistake == Mistake::WaitNeverEnds { Duration::from_secs(1 << 20) } else { timeout };
         self.device.wait(seen, timeout)
+    }
+
+    fn control(&self, bytes: u64, direction: Direction) -> Result<FakeControl, DeviceError> {
+        self.device.control(bytes, direction)
+    }
+
+    fn control_at(&self, control: &FakeControl) -> (RawBytes, u64) {
+        self.device.control_at(control)
     }
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {

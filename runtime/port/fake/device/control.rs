@@ -18,6 +18,8 @@ pub struct DeviceCalls {
     pub import: u64,
     /// `in_place`
     pub in_place: u64,
+    /// `control`
+    pub control: u64,
     /// `submit`
     pub submit: u64,
     /// `read_frames` and `write_frames`

@@ -1,0 +1,4 @@
+//! Paged launches: a kernel may touch anything of the ranges it is given, and what it really touches moves. What host and shaders agree
+//! on is in [`layout`].
+
+pub mod layout;

@@ -103,6 +103,9 @@ pub struct Config {
     pub strict_io: bool,
     /// Launches per batch before it is submitted.
     pub batch_launches_max: usize,
+    /// A launch from whose arguments R is to be taken away submits its copies in parts of at least so many bytes, each once its own
+    /// pages are taken and before so much more is.
+    pub part_bytes: u64,
     /// How long a recorded launch may wait for company.
     pub batch_age: Duration,
     /// Longer waits are reported once to stderr.
@@ -123,6 +126,7 @@ impl Default for Config {
             policy: Arc::new(Adaptive),
             strict_io: cfg!(debug_assertions),
             batch_launches_max: 64,
+            part_bytes: 8 << 20,
             batch_age: Duration::from_micros(200),
             watchdog: Duration::from_secs(10),
             fault_threads: 2,

@@ -6,9 +6,12 @@
 mod binds;
 mod grants;
 mod items;
+mod parts;
 mod staging;
 
 pub(crate) use grants::End;
+pub(crate) use parts::Part;
+use parts::Work;
 
 use crate::binds::Binds;
 use crate::op::{Flight, Op, OpStatus};
@@ -112,7 +115,7 @@ pub(crate) struct Submit<P: Ports> {
     batch: Option<Batch<P>>,
     /// When a batch was opened last.
     opened_ns: u64,
-    queue: VecDeque<Item<P>>,
+    queue: VecDeque<Work<P>>,
     /// The submission thread is at work on an item.
     busy: bool,
     /// The submission thread knows that it must not sleep for longer than a batch may wait for company.

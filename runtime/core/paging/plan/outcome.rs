@@ -18,7 +18,9 @@ impl Planner {
             let least = self.report.window_min;
             self.report.window_min = if least == 0 { self.width } else { least.min(self.width) };
         }
+        self.kept.clear();
         for sub in self.plan.list() {
+            self.kept.push((*sub, self.plan.access(*sub)));
             if self.how(*sub) == Use::Overwrite {
                 self.stored[sub.0 as usize][sub.1 as usize] = true;
             }
@@ -28,7 +30,7 @@ impl Planner {
         self.collect(outcome);
         if !self.stretch {
             self.asked.clear(&self.ranges);
-            self.tried = false;
+            self.tries = 0;
         }
         self.grew = false;
         let missed = self.misses.iter().map(|miss| (miss.sub, miss.access));
@@ -36,7 +38,11 @@ impl Planner {
             self.grew |= self.asked.add(&self.ranges, sub, access, u32::MAX).1;
             self.habits[sub.0 as usize].access |= access;
         }
+        for (at, habit) in self.habits.iter_mut().enumerate() {
+            habit.most = habit.most.max(self.asked.frames(at));
+        }
         self.learn();
+        self.idle = !progress;
         self.stretch = !progress && !sample;
         if sample {
             self.begin();

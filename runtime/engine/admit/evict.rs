@@ -46,9 +46,7 @@ impl<P: Ports> Engine<P> {
                 Err(refusal) => {
                     let gone = match refusal {
                         Refusal::Error(error) => Some(error),
-                        Refusal::Wait | Refusal::NoRoom | Refusal::Lost | Refusal::Freed => {
-                            self.check_alive().err()
-                        }
+                        _ => self.check_alive().err(),
                     };
                     if let Some(error) = gone {
                         self.forget_ops(&ops.ids());
@@ -71,14 +69,14 @@ impl<P: Ports> Engine<P> {
         }
         match outcome {
             Err(Refusal::Error(error)) => Err(error),
-            Ok(_) | Err(Refusal::Wait | Refusal::NoRoom | Refusal::Lost | Refusal::Freed) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     fn eviction_ops(&self) -> Ops<P> {
         let label: Arc<str> = "evict".into();
         let [main, copy, evict] = [(); 3].map(|()| self.new_op(&label));
-        Ops { aim: Aim::Evict, main, copy, evict }
+        Ops { aim: Aim::Evict, main, copy, evict, round: None }
     }
 
     /// Evicts as `goal` says, or changes nothing. Returns the bytes evicted.
@@ -86,8 +84,7 @@ impl<P: Ports> Engine<P> {
         let evictions = self.plan_eviction(ops.main.id, goal);
         let frames: u64 = evictions.iter().map(|e| e.subs.len() as u64).sum();
         let mut blocks = Blocks::new();
-        let mut found =
-            Found { uses: Uses::NONE, after: Vec::new(), before_kernel: Vec::new(), filled: Vec::new() };
+        let mut found = Found::new(Uses::NONE, Vec::new());
         let there = self.add_evictions(&mut blocks, &evictions);
         let held = if there { self.take_holds(ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
         if let Err(refusal) = held {

@@ -16,6 +16,7 @@ use vkhmm_port::{Exec, Mutex};
 pub(crate) enum Place {
     Turn,
     Admission,
+    Paged,
     EmptyQueue,
     Eviction,
     Operation,
@@ -29,9 +30,10 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Turn, "wait for their turn to be admitted"),
         (Self::Admission, "are being admitted, or wait for room"),
+        (Self::Paged, "wait until a paged launch is over, to be admitted"),
         (Self::EmptyQueue, "wait until every admitted request is submitted, to evict"),
         (Self::Eviction, "evict"),
         (Self::Operation, "wait for an operation"),
@@ -234,6 +236,9 @@ impl<P: Ports> Engine<P> {
         write!(out, "  `{}` block {index} ({}):", range.label, Locations(&block))?;
         for hold in block.holds() {
             write!(out, " #{} holds {} {:?};", hold.op.0, Pages(hold.mask), hold.kind)?;
+        }
+        for hold in block.paged_holds() {
+            write!(out, " #{} pages {} {:?};", hold.op.0, Pages(hold.mask), hold.kind)?;
         }
         for transfer in block.transfers() {
             write!(

@@ -117,6 +117,11 @@ impl<P: Ports> Op<P> {
         self.inner.lock().paging
     }
 
+    /// As [`Op::paging`], unless somebody holds the lock.
+    pub(crate) fn try_paging(&self) -> Option<PagingReport> {
+        self.inner.try_lock().and_then(|inner| inner.paging)
+    }
+
     pub(crate) fn set_paging(&self, report: PagingReport) {
         self.inner.lock().paging = Some(report);
     }

@@ -14,6 +14,7 @@ mod loss;
 mod model;
 mod overlap;
 mod paged;
+mod paged_beside;
 mod parts;
 mod prefetch;
 mod refusals;

@@ -40,7 +40,7 @@ impl<P: Ports> Engine<P> {
         if let Some(apart) = in_spans.find_map(|range| self.pinned_apart(range)) {
             return Err(Refusal::Error(apart));
         }
-        self.take_holds(ops, &blocks, &mut Found::new(Uses::NONE, alloc::vec::Vec::new()))?;
+        self.take_holds(ops, &blocks, &mut Found::new(Uses::NONE, alloc::vec::Vec::new()), None)?;
         for plan in blocks.values() {
             let mut block = plan.range.blocks[plan.index as usize].lock();
             // They have their host pages, and loads of them need not wait.
@@ -89,7 +89,7 @@ impl<P: Ports> Engine<P> {
             if self.lost.load(Ordering::Acquire) || self.op(paged).is_none() {
                 return;
             }
-            self.progress.wait(seen, Some(self.config.watchdog));
+            self.await_progress(seen, Some(self.config.watchdog));
             watch.check(self, || alloc::format!("`{label}` waits for a paged launch"));
         }
     }

@@ -23,6 +23,11 @@ impl Brake {
         self.0.store(u32::MAX, Ordering::Release);
     }
 
+    /// Whether all that may begin have begun.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+
     /// Waits for one's group.
     pub fn pass(&self) {
         until("the brake is released", || {

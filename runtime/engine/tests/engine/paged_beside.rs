@@ -15,6 +15,7 @@ fn begun(w: &World) -> (Triad, Brake, Operation) {
     let t = Triad::new(w, 60);
     let brake = Brake::new(20);
     let op = t.launch(w, &brake);
+    until("a round is held up", || brake.is_on());
     (t, brake, op)
 }
 

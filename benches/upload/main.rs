@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use raw::Raw;
 use std::process::ExitCode;
-use vkhmm::{Grid, Kernel, Managed, Runtime};
+use vkhmm::{Grid, Kernel, Launch, Managed, Runtime};
 use vkhmm_bench::{
     Baseline, Class, Column, ColumnId, Figure, Gate, Goal, Options, Report, Row, Sample, Table, ratios,
     rounds, timed,
@@ -29,6 +29,8 @@ const BYTES: usize = 256 << 20;
 const BYTES_QUICK: usize = 32 << 20;
 const ROUNDS: usize = 100;
 const ROUNDS_QUICK: usize = 10;
+/// Most bytes of one launch: what every device binds (Vulkan specification, "Required Limits": maxStorageBufferRange).
+const PIECE: usize = 128 << 20;
 /// Until the runtime has seen what is done here.
 const WARM_UP: usize = 3;
 /// Most that a round may cost, in rounds by way of staging.
@@ -85,8 +87,15 @@ impl Rig {
         let before = self.rt.stats();
         let (launched, ours) = timed(|| {
             let ((), stores) = timed(|| write(&mut self.words, round));
-            let arguments = (self.words.read(), self.sum.write());
-            self.rt.launch(&self.checksum, Grid::groups(GROUPS, 1, 1), arguments)?.wait()?;
+            let mut launch = None;
+            for from in (0..self.words.len()).step_by(PIECE / 4) {
+                let to = self.words.len().min(from + PIECE / 4);
+                let words = self.words.slice(from..to);
+                let arguments = (words.read(), self.sum.write());
+                // All add to one word: the last is over when all are.
+                launch = Some(self.rt.launch(&self.checksum, Grid::groups(GROUPS, 1, 1), arguments)?);
+            }
+            launch.iter().try_for_each(Launch::wait)?;
             Ok::<_, vkhmm::Error>(stores)
         });
         let stores = launched?;
@@ -102,7 +111,8 @@ impl Rig {
         let (plain_stores, expected) = launched?;
         ensure!(total == expected, "round {round}: sums {total:#x} and {expected:#x}");
         if round == 0 {
-            let have = self.words.iter().zip(0_u32..).fold(0, checksum);
+            let pieces = self.words.chunks(PIECE / 4);
+            let have = pieces.fold(0, |sum, words| words.iter().zip(0_u32..).fold(sum, checksum));
             ensure!(total == have, "the kernel saw {total:#x} instead of {have:#x}");
         }
         Ok([ours, stores, (stats.faults_read + stats.faults_write) as f64, plain, plain_stores])

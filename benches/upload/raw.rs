@@ -1,6 +1,7 @@
 //! What a careful program does without vkhmm: staging that stays mapped, a buffer in device memory, and one command buffer, recorded
 //! once, that copies the one to the other and runs the kernel on it.
 
+use crate::PIECE;
 use anyhow::{Context, Result};
 use ash::vk;
 
@@ -63,7 +64,7 @@ impl Raw {
         let usage = vk::BufferUsageFlags::STORAGE_BUFFER | vk::BufferUsageFlags::TRANSFER_DST;
         let words = memory(&device, &types, bytes, vk::MemoryPropertyFlags::DEVICE_LOCAL, usage)?;
         let sum = memory(&device, &types, 4, coherent, vk::BufferUsageFlags::STORAGE_BUFFER)?;
-        let (set_layout, descriptors, set) = descriptors(&device, [&words, &sum])?;
+        let (set_layout, descriptors, sets) = descriptors(&device, [&words, &sum])?;
         let (layout, pipeline) = pipeline(&device, set_layout, spirv)?;
         let create = vk::CommandPoolCreateInfo::default().queue_family_index(family);
         // SAFETY: the device has the family; the fence's structure has no pointers.
@@ -90,7 +91,7 @@ impl Raw {
             layout,
             pipeline,
         };
-        raw.record(set, groups)?;
+        raw.record(&sets, groups)?;
         // SAFETY: mapped, and the device has nothing to do yet.
         unsafe { raw.sum.mapped.write_volatile(0) };
         Ok(raw)
@@ -120,7 +121,7 @@ impl Raw {
         }
     }
 
-    fn record(&self, set: vk::DescriptorSet, groups: u32) -> Result<()> {
+    fn record(&self, sets: &[vk::DescriptorSet], groups: u32) -> Result<()> {
         let (device, commands) = (&self.device, self.commands);
         let whole = [vk::BufferCopy { src_offset: 0, dst_offset: 0, size: self.words.bytes as u64 }];
         let copied = [vk::MemoryBarrier::default()
@@ -136,14 +137,16 @@ impl Raw {
         );
         let (none, point) = (vk::DependencyFlags::empty(), vk::PipelineBindPoint::COMPUTE);
         // SAFETY: all handles are this device's and alive, and the command buffer is fresh; both buffers have `bytes` bytes;
-        // pipeline, layout and set belong together. Each submission is waited for, so the kernel's reads are over before the next copy.
+        // pipeline, layout and sets belong together, and all that two dispatches both write is written by atomics. Each submission is waited for, so the kernel's reads are over before the next copy.
         unsafe {
             device.begin_command_buffer(commands, &vk::CommandBufferBeginInfo::default())?;
             device.cmd_copy_buffer(commands, self.staging.buffer, self.words.buffer, &whole);
             device.cmd_pipeline_barrier(commands, copy, shader, none, &copied, &[], &[]);
             device.cmd_bind_pipeline(commands, point, self.pipeline);
-            device.cmd_bind_descriptor_sets(commands, point, self.layout, 0, &[set], &[]);
-            device.cmd_dispatch(commands, groups, 1, 1);
+            for set in sets {
+                device.cmd_bind_descriptor_sets(commands, point, self.layout, 0, &[*set], &[]);
+                device.cmd_dispatch(commands, groups, 1, 1);
+            }
             device.cmd_pipeline_barrier(commands, shader, host, none, &done, &[], &[]);
             device.end_command_buffer(commands)?;
         }
@@ -220,10 +223,11 @@ fn memory(
     }
 }
 
+/// A set for each piece of the words, and the sum.
 fn descriptors(
     device: &ash::Device,
-    buffers: [&Memory; 2],
-) -> Result<(vk::DescriptorSetLayout, vk::DescriptorPool, vk::DescriptorSet)> {
+    [words, sum]: [&Memory; 2],
+) -> Result<(vk::DescriptorSetLayout, vk::DescriptorPool, Vec<vk::DescriptorSet>)> {
     let kind = vk::DescriptorType::STORAGE_BUFFER;
     let binding = |n| {
         vk::DescriptorSetLayoutBinding::default()
@@ -236,21 +240,27 @@ fn descriptors(
     let create = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
     // SAFETY: two bindings, of a kind that every device has.
     let layout = unsafe { device.create_descriptor_set_layout(&create, None)? };
-    let sizes = [vk::DescriptorPoolSize::default().ty(kind).descriptor_count(2)];
-    let create = vk::DescriptorPoolCreateInfo::default().max_sets(1).pool_sizes(&sizes);
+    let count = words.bytes.div_ceil(PIECE) as u32;
+    let sizes = [vk::DescriptorPoolSize::default().ty(kind).descriptor_count(2 * count)];
+    let create = vk::DescriptorPoolCreateInfo::default().max_sets(count).pool_sizes(&sizes);
     // SAFETY: counts are above zero.
     let pool = unsafe { device.create_descriptor_pool(&create, None)? };
-    let layouts = [layout];
+    let layouts = vec![layout; count as usize];
     let allocate = vk::DescriptorSetAllocateInfo::default().descriptor_pool(pool).set_layouts(&layouts);
-    // SAFETY: the pool has room for one set of this layout.
-    let set = unsafe { device.allocate_descriptor_sets(&allocate)? }[0];
-    for (n, memory) in (0..).zip(buffers) {
-        let info = [vk::DescriptorBufferInfo::default().buffer(memory.buffer).range(vk::WHOLE_SIZE)];
-        let write = vk::WriteDescriptorSet::default().dst_set(set).dst_binding(n).descriptor_type(kind);
-        // SAFETY: the set is fresh, the range is the whole buffer.
-        unsafe { device.update_descriptor_sets(&[write.buffer_info(&info)], &[]) };
+    // SAFETY: the pool has room for so many sets of this layout.
+    let sets = unsafe { device.allocate_descriptor_sets(&allocate)? };
+    for (set, from) in sets.iter().zip((0..words.bytes).step_by(PIECE)) {
+        let range = PIECE.min(words.bytes - from) as u64;
+        for (n, (buffer, offset, range)) in
+            (0..).zip([(words.buffer, from as u64, range), (sum.buffer, 0, vk::WHOLE_SIZE)])
+        {
+            let info = [vk::DescriptorBufferInfo::default().buffer(buffer).offset(offset).range(range)];
+            let write = vk::WriteDescriptorSet::default().dst_set(*set).dst_binding(n).descriptor_type(kind);
+            // SAFETY: the set is fresh, the range lies in the buffer.
+            unsafe { device.update_descriptor_sets(&[write.buffer_info(&info)], &[]) };
+        }
     }
-    Ok((layout, pool, set))
+    Ok((layout, pool, sets))
 }
 
 fn pipeline(

@@ -117,6 +117,11 @@ impl<P: Ports> Op<P> {
         self.inner.lock().paging
     }
 
+    /// As [`Op::paging`], unless somebody holds the lock.
+    pub(crate) fn try_paging(&self) -> Option<PagingReport> {
+        self.inner.try_lock().and_then(|inner| inner.paging)
+    }
+
     pub(crate) fn set_paging(&self, report: PagingReport) {
         self.inner.lock().paging = Some(report);
     }
@@ -226,6 +231,11 @@ impl<P: Ports> Op<P> {
     #[must_use]
     pub(crate) fn land_piece(&self) -> bool {
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Whether no piece is on its way, of an operation that is still queued.
+    pub(crate) fn has_landed(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 1
     }
 
     pub(crate) fn remember(&self, blocks: Vec<BlockRef<P>>) {

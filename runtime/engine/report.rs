@@ -175,6 +175,10 @@ impl<P: Ports> Engine<P> {
         for op in ops.iter().take(LINES_MAX) {
             let age = age(now, op.since);
             write!(out, "  #{} `{}` {:?}, open for {age:.3} s", op.id.0, op.label, op.status())?;
+            if let Some(paging) = op.try_paging() {
+                let (rounds, runs, groups) = (paging.rounds, paging.group_runs, paging.groups);
+                write!(out, ", paged: {rounds} rounds of {runs} groups in all for {groups}")?;
+            }
             match op.try_uses() {
                 Some(uses) if uses.is_none() => writeln!(out, ", no ticket yet")?,
                 Some(uses) => {

@@ -14,8 +14,13 @@ impl Block {
     /// Most holds of paged operations at a time: up to two of each.
     pub const PAGED_HOLDS_MAX: usize = 8;
 
+    /// A paged operation that must be over before another one can be noted.
+    pub fn paged_crowd(&self) -> Option<OpId> {
+        self.paged.first().filter(|_| self.paged.len() + 2 > Self::PAGED_HOLDS_MAX).map(|hold| hold.op)
+    }
+
     /// From now on `op` reads or writes these pages until [`Block::finish`]; its rounds say when. [`Block::launch_check`] has let
-    /// it pass; R is to be weakened before anybody else sees the block.
+    /// it pass, and there is no [`Block::paged_crowd`]; R is to be weakened before anybody else sees the block.
     pub fn hold_paged(&mut self, op: OpId, masks: &LaunchMasks) {
         for (kind, mask) in [(HoldKind::Exclusive, masks.exclusive()), (HoldKind::InPlace, masks.read)] {
             if !mask.is_empty() {
@@ -58,9 +63,7 @@ impl Block {
             };
             hold.mask.intersects(&with)
         };
-        let in_way = self.paged.iter().find(conflicts);
-        let crowded = self.paged.len() + 2 > Self::PAGED_HOLDS_MAX;
-        in_way.or_else(|| self.paged.first().filter(|_| crowded)).map(|hold| hold.op)
+        self.paged.iter().find(conflicts).map(|hold| hold.op)
     }
 
     /// [`Block::launch_check`] for a round of a paged operation that holds all these pages: touches that are parked there wait for that

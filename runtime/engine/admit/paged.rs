@@ -7,7 +7,7 @@
 use super::blocks::BlockPlan;
 use super::{Aim, Found, Ops, Refusal};
 use crate::op::BlockRef;
-use crate::range::PlacementKind;
+use crate::range::{PlacementKind, RangeCell};
 use crate::report::Place;
 use crate::{Argument, Engine, EngineError, LaunchSpec, Op, Ports, Watch};
 use alloc::sync::Arc;
@@ -30,22 +30,17 @@ impl<P: Ports> Engine<P> {
     }
 
     fn try_hold(&self, ops: &Ops<P>, spec: &LaunchSpec<P>) -> Result<(), Refusal> {
-        let in_spans = |range: &&Arc<crate::RangeCell<P>>| range.kind() == PlacementKind::Span;
-        if let Some(apart) = spec
-            .arguments
-            .iter()
-            .filter_map(Argument::target)
-            .filter(in_spans)
-            .find_map(|r| self.pinned_apart(r))
-        {
-            // Rounds place whole blocks; what is pinned of one cannot come along.
-            return Err(Refusal::Error(apart));
-        }
         let blocks = self.argument_blocks(spec);
         for plan in blocks.values() {
             self.check_block(ops, plan, &plan.range.blocks[plan.index as usize].lock())?;
         }
-        self.take_holds(ops, &blocks, &mut Found::new(Uses::NONE, alloc::vec::Vec::new()))?;
+        // Rounds place whole blocks; where one is pinned in part, the rest cannot come beside it.
+        let in_spans = |range: &&Arc<RangeCell<P>>| range.kind() == PlacementKind::Span;
+        let mut in_spans = spec.arguments.iter().filter_map(Argument::target).filter(in_spans);
+        if let Some(apart) = in_spans.find_map(|range| self.pinned_apart(range)) {
+            return Err(Refusal::Error(apart));
+        }
+        self.take_holds(ops, &blocks, &mut Found::new(Uses::NONE, alloc::vec::Vec::new()), None)?;
         for plan in blocks.values() {
             let mut block = plan.range.blocks[plan.index as usize].lock();
             // They have their host pages, and loads of them need not wait.
@@ -78,7 +73,10 @@ impl<P: Ports> Engine<P> {
             Aim::Acquire | Aim::Pin => {
                 block.paged_by(plan.masks.all()).map_or(Ok(()), |op| Err(Refusal::Paged(op)))
             }
-            Aim::Paged => self.check_not_acquired(plan, block).map_err(Refusal::Error),
+            Aim::Paged => {
+                self.check_not_acquired(plan, block).map_err(Refusal::Error)?;
+                block.paged_crowd().map_or(Ok(()), |op| Err(Refusal::Paged(op)))
+            }
             Aim::Launch | Aim::Hint | Aim::Evict => Ok(()),
         }
     }
@@ -91,7 +89,7 @@ impl<P: Ports> Engine<P> {
             if self.lost.load(Ordering::Acquire) || self.op(paged).is_none() {
                 return;
             }
-            self.progress.wait(seen, Some(self.config.watchdog));
+            self.await_progress(seen, Some(self.config.watchdog));
             watch.check(self, || alloc::format!("`{label}` waits for a paged launch"));
         }
     }

@@ -1,5 +1,6 @@
 //! The pager: one round after the other, until every group is done.
 
+use super::tables::IDS_MAX;
 use super::{PagedSpec, PagingReport, Tables};
 use crate::admit::Aim;
 use crate::launch::{AccessKind, Argument, BindTo, LaunchSpec};
@@ -152,7 +153,15 @@ impl<P: Ports> Engine<P> {
         let mut number = 0;
         loop {
             self.check_alive()?;
-            let round = match pager.planner.next(self.frames_to_page().min(tight)) {
+            let (mine, all) = self.frames_to_page();
+            let planned = match pager.planner.next(mine.min(tight)) {
+                // Less than that is no round: it takes from the others what it needs, and admission keeps them apart.
+                Err(Stuck::TooLarge { need, have }) if have < need && need <= all.min(tight) => {
+                    pager.planner.next(all.min(tight))
+                }
+                planned => planned,
+            };
+            let mut round = match planned {
                 Ok(Some(round)) => round,
                 Ok(None) => return Ok(()),
                 Err(Stuck::TooLarge { need, have }) => return Err(self.too_large(need, have)),
@@ -161,6 +170,8 @@ impl<P: Ports> Engine<P> {
                 }
             };
             number += 1;
+            // The others are not done, and come again.
+            round.ids.truncate(IDS_MAX as usize);
             let (spec, ranges) = pager.launch_of(self, &round);
             pager.tables.begin(&self.device, number, &round, ranges);
             let main = self.new_op(&pager.op.label);
@@ -180,9 +191,10 @@ impl<P: Ports> Engine<P> {
                 }
             };
             tight = u32::MAX;
-            drop(admitted.bound);
             self.see_submitted();
             self.wait_over(&main, None)?;
+            // Its kernel knew these buffers by their addresses alone.
+            drop(admitted.bound);
             pager.in_bytes += admitted.in_bytes;
             pager.op.elapsed_ns.fetch_add(main.elapsed_ns(), Ordering::Relaxed);
             let told = pager.tables.end(&self.device);
@@ -197,9 +209,10 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Frames that one paged launch may plan with: its part of what nobody has pinned.
-    fn frames_to_page(&self) -> u32 {
-        self.arena.lock().unpinned_frames() / self.paged.load(Ordering::Acquire).max(1)
+    /// Frames that one paged launch plans with, its part of what nobody has pinned; and all of these.
+    fn frames_to_page(&self) -> (u32, u32) {
+        let all = self.arena.lock().unpinned_frames();
+        (all / self.paged.load(Ordering::Acquire).max(1), all)
     }
 
     fn too_large(&self, need: u32, have: u32) -> EngineError {

@@ -3,10 +3,8 @@
 
 use super::PagedSpec;
 use crate::launch::{Bound, LaunchSpec};
-use crate::range::RangeCell;
 use crate::{Engine, EngineError, MutexOf, Ports};
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::paging::layout::{self, entry, feedback, range, record};
 use vkhmm_core::paging::plan::{Outcome, Round};
@@ -17,7 +15,7 @@ use vkhmm_port::{Device, Direction, Exec, Mutex, Rank, RawBytes};
 const MISSES_MAX: u32 = 4096;
 
 /// Groups of one round at most.
-const IDS_MAX: u32 = 1 << 20;
+pub(super) const IDS_MAX: u32 = 1 << 20;
 
 const WORD: u64 = 4;
 
@@ -36,8 +34,8 @@ impl Space {
 }
 
 /// One range of the kernel.
-struct Part<P: Ports> {
-    range: Option<Arc<RangeCell<P>>>,
+struct Part {
+    bytes: u64,
     /// What the kernel may do, as it knows it.
     access: u32,
     blocks: u32,
@@ -60,7 +58,7 @@ struct Filled {
 /// The tables of one launch.
 pub(crate) struct Tables<P: Ports> {
     geometry: Geometry,
-    parts: Vec<Part<P>>,
+    parts: Vec<Part>,
     groups: u32,
     items: u32,
     grid: [u32; 3],
@@ -139,7 +137,7 @@ impl<P: Ports> Tables<P> {
             let plane = bytes.div_ceil(geometry.frame_bytes()).div_ceil(32) as u32;
             let blocks = bytes.div_ceil(geometry.block_bytes()) as u32;
             Part {
-                range: argument.range.clone(),
+                bytes,
                 access: if argument.access.writes() { layout::READ | layout::WRITE } else { layout::READ },
                 blocks,
                 plane,
@@ -170,16 +168,14 @@ impl<P: Ports> Tables<P> {
         device.control_at(&self.input).1
     }
 
-    /// Writes the record of a round; `ranges` says which range each argument of its launch is of. The round before is over. Answers how
-    /// many of its groups there is room for.
-    pub(super) fn begin(&self, device: &P::Device, number: u64, round: &Round, ranges: Vec<u32>) -> u32 {
+    /// Writes the record of a round; `ranges` says which range each argument of its launch is of. The round before is over.
+    pub(super) fn begin(&self, device: &P::Device, number: u64, round: &Round, ranges: Vec<u32>) {
         let ((input, at), (_, out)) = (device.control_at(&self.input), device.control_at(&self.output));
-        let ids = &round.ids[..round.ids.len().min(IDS_MAX as usize)];
-        put(input, self.ids, ids);
+        put(input, self.ids, &round.ids);
         let mut head = [0; record::FIRST_RANGE];
         head[record::MAGIC] = layout::MAGIC;
         head[record::RANGES] = self.parts.len() as u32;
-        head[record::GROUPS] = ids.len() as u32;
+        head[record::GROUPS] = round.ids.len() as u32;
         head[record::LANES] = round.lanes;
         head[record::GRID..record::GRID + 3].copy_from_slice(&self.grid);
         head[record::ROUND] = number as u32;
@@ -196,10 +192,9 @@ impl<P: Ports> Tables<P> {
         put(input, 0, &head);
         for (i, part) in self.parts.iter().enumerate() {
             let mut about = [0; range::WORDS];
-            let bytes = part.range.as_ref().map_or(0, |range| range.bytes);
             for (word, address) in [
                 (range::TABLE, at + part.table),
-                (range::BYTES, bytes),
+                (range::BYTES, part.bytes),
                 (range::MISSING, out + part.missing),
                 (range::TOUCHED, out + part.touched),
             ] {
@@ -212,7 +207,6 @@ impl<P: Ports> Tables<P> {
             put(input, ((record::FIRST_RANGE + i * range::WORDS) as u64) * WORD, &about);
         }
         self.filled.lock().ranges = ranges;
-        ids.len() as u32
     }
 
     /// Writes the entries of a round that is admitted: its arguments are there, and nobody else. No kernel of the launch runs.

@@ -14,6 +14,8 @@ mod loss;
 mod model;
 mod overlap;
 mod paged;
+mod paged_beside;
+mod parts;
 mod prefetch;
 mod refusals;
 mod regressions;

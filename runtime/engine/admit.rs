@@ -6,6 +6,7 @@ pub(crate) mod blocks;
 mod commit;
 mod evict;
 mod holds;
+mod paged;
 mod parts;
 mod turns;
 

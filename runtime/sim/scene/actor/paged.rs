@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use vkhmm_engine::{AccessKind, PagedArgument, PagedSpec};
 
 /// Groups, or items of all groups, of one launch.
-const UNITS_MAX: u64 = 40;
+const UNITS_MAX: u64 = 24;
 
 impl Actor {
     pub(super) fn launch_paged(&mut self) -> &'static str {

@@ -163,7 +163,9 @@ impl Stage {
         if calm && self.decisions.is_none() {
             self.met().longest(took);
             // That a submission failed the completion thread learns when it looks again.
-            let patience = if self.is_lost() { 3 * PATIENCE_NS } else { PATIENCE_NS };
+            // Whoever comes after a paged launch waits for all its rounds.
+            let long = self.is_lost() || self.setting.paged;
+            let patience = if long { 3 * PATIENCE_NS } else { PATIENCE_NS };
             assert!(took < patience, "liveness: {what} took {took} ns");
         }
         result

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vkhmm_engine::{AccessKind, PagedArgument, PagedSpec};
 
+/// Groups, or items of all groups, of one launch.
+const UNITS_MAX: u64 = 24;
+
 impl Actor {
     pub(super) fn launch_paged(&mut self) -> &'static str {
         if self.arrays.is_empty() {
@@ -44,7 +47,9 @@ impl Actor {
             accesses.iter().map(|a| format!("{:?} {}", a.kind, arrays[a.array].name)).collect();
         let what = format!("paged launch {}", names.join(", "));
         let items = [0, 0, 1, 4][self.paging.below(4) as usize];
-        let part = 1 + self.paging.below(30);
+        // So that whoever waits for it does not wait for long.
+        let longest = arrays.iter().map(Array::len).max().unwrap_or(0);
+        let part = (1 + self.paging.below(30)).max(longest.div_ceil(UNITS_MAX));
         let (far, salt) = (self.paging.below(3) as u32, self.paging.number() as u8);
         let work = Work::over(arrays, accesses, part, items, far, salt);
         stage.exec.note(format_args!("{what}: {} groups of {items} items, {far} far", work.groups));

@@ -9,6 +9,7 @@ mod holds;
 mod paged;
 mod parts;
 mod turns;
+mod wants;
 
 pub(crate) use turns::Turns;
 
@@ -206,48 +207,6 @@ impl<P: Ports> Engine<P> {
                 self.ensure_import(range, (argument.bytes.start / block_bytes) as u32..to);
             }
         }
-    }
-
-    /// One want per range and neighbourhood: arguments that overlap, touch or share a block need one span. Also says which want
-    /// each argument is part of.
-    ///
-    /// A `round` gets whole blocks of what lies in spans, so that its spans never overlap those of another round in part. None of its
-    /// arguments there crosses a block.
-    pub(crate) fn wants(&self, spec: &LaunchSpec<P>, round: bool) -> (Vec<Want>, Vec<Option<usize>>) {
-        let g = self.config.geometry;
-        let per_block = g.subs_per_block();
-        let mut wants: Vec<Want> = Vec::new();
-        for argument in &spec.arguments {
-            let Some(range) = argument.framed() else { continue };
-            let mut subs = argument.subs(g.frame_bytes());
-            let block = |s: &Range<u32>| s.start / per_block..s.end.div_ceil(per_block);
-            let near = |w: &Want, s: &Range<u32>| {
-                let (a, b) = (block(&w.subs), block(s));
-                w.range == range.id && a.start < b.end && b.start < a.end
-            };
-            while let Some(at) = wants.iter().position(|w| near(w, &subs)) {
-                let other = wants.swap_remove(at).subs;
-                subs = subs.start.min(other.start)..subs.end.max(other.end);
-            }
-            let range_subs = range.bytes.div_ceil(g.frame_bytes()) as u32;
-            if round && !range.is_sparse() {
-                let blocks = block(&subs);
-                subs = blocks.start * per_block..range_subs.min(blocks.end * per_block);
-            }
-            wants.push(Want { range: range.id, range_subs, subs, scattered: range.is_sparse() });
-        }
-        let of_argument = spec
-            .arguments
-            .iter()
-            .map(|argument| {
-                let range = argument.framed()?;
-                let subs = argument.subs(g.frame_bytes());
-                wants
-                    .iter()
-                    .position(|w| w.range == range.id && w.subs.start <= subs.start && subs.end <= w.subs.end)
-            })
-            .collect();
-        (wants, of_argument)
     }
 
     /// Earlier requests that claimed the frames of these sub-blocks: they may have left some of them alone, whose former users only

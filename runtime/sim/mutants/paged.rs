@@ -99,9 +99,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         proof: Proof::Application,
         seeds: 10000,
         edits: &[Edit {
-            file: "runtime/core/block/loss.rs",
-            find: "self.written_in_place() | self.paged_written()) & self.used",
-            replace: "self.written_in_place() | if AWAKE { PageMask::EMPTY } else { self.paged_written() }) & self.used",
+            file: "runtime/core/block/paged.rs",
+            find: "let written = self.paged.iter().filter(|hold| hold.kind == HoldKind::Exclusive);",
+            replace: "let written = self.paged.iter().filter(|hold| hold.kind == HoldKind::Exclusive && !AWAKE);",
         }],
     },
     Mutant {

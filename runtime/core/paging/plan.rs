@@ -12,7 +12,7 @@
 //!
 //! **It ends.** A stretch is the rounds without progress with the same groups and items; what they asked for (missed or touched) is
 //! *asked*. Within a stretch every round but the last asks for a sub-block, or an access, that is not in *asked* yet, since *asked* is held;
-//! and *asked* fits the `F` frames there are; only once may it go on although it does not fit. So a stretch has at most `2 F + 3` rounds. A stretch ends with progress, or with half as many
+//! and *asked* fits the `F` frames there are; only twice may it go on although it does not fit. So a stretch has at most `2 F + 4` rounds. A stretch ends with progress, or with half as many
 //! groups or items; that happens at most `log2(groups) + log2(items)` times in a row, and then it runs one group, or one item of it. With all
 //! that this one asked for in this stretch held, either it asks for something new that fits, or it finishes, or what it alone needs does not
 //! fit ([`Stuck::TooLarge`]), or it does neither, which is no fault of the frames ([`Stuck::Silent`]). There are `groups * max(items, 1)`
@@ -42,6 +42,12 @@ const SAMPLE_PART: u32 = 10;
 
 /// Of a grid with fewer groups a sample would tell nothing.
 const GRID_MIN: u32 = 30;
+
+/// Groups of one round at most: what is told of them has its place.
+pub const GROUPS_MAX: u32 = 1 << 20;
+
+/// Rounds that a stretch of items goes on though what it asked for does not fit: reading an index, a source and a target takes so many.
+const TRIES: u32 = 2;
 
 /// Points that a line is kept by.
 const POINTS_KEPT: usize = 256;
@@ -154,6 +160,8 @@ struct Habit {
     line: Option<Line>,
     /// What is done to it, as far as seen.
     access: u32,
+    /// The most frames that were asked for at once.
+    most: u32,
 }
 
 /// See the file.
@@ -184,11 +192,15 @@ pub struct Planner {
     /// The last round was one of a stretch that goes on; whether it asked for anything new.
     stretch: bool,
     grew: bool,
-    /// It was given another round though not all of that fits.
-    tried: bool,
+    /// Nobody finished in the last round.
+    idle: bool,
+    /// It was given so many rounds though not all of that fits.
+    tries: u32,
     /// What the last round missed, by group; what it found.
     misses: Vec<Miss>,
     touched: Vec<(Sub, u32)>,
+    /// What it held.
+    kept: Vec<(Sub, u32)>,
     sampled: bool,
     report: Report,
 }
@@ -203,7 +215,7 @@ impl Planner {
             ranges.iter().all(|range| range.subs_per_block > 0),
             "frames are taken for one sub-block at least"
         );
-        let habit = |_: &PagedRange| Habit { points: Vec::new(), line: None, access: 0 };
+        let habit = |_: &PagedRange| Habit { points: Vec::new(), line: None, access: 0, most: 0 };
         Self {
             groups,
             items,
@@ -212,7 +224,7 @@ impl Planner {
             oldest: 0,
             finished: 0,
             items_done: 0,
-            window: groups.max(1),
+            window: groups.clamp(1, GROUPS_MAX),
             lanes: items,
             ran: Vec::new(),
             plan: Pages::new(&ranges),
@@ -222,9 +234,11 @@ impl Planner {
             asked: Pages::new(&ranges),
             stretch: false,
             grew: false,
-            tried: false,
+            idle: false,
+            tries: 0,
             misses: Vec::new(),
             touched: Vec::new(),
+            kept: Vec::new(),
             sampled: groups < GRID_MIN || ranges.iter().all(|range| range.resident),
             report: Report { groups, ..Report::default() },
             ranges,
@@ -251,11 +265,11 @@ impl Planner {
         let fits = self.asked.cost() <= capacity;
         let whole = self.stretch && fits && self.grew;
         // Items that go on step by step find what is kept for them, where not all of it fits.
-        let again = self.items > 0 && self.width > 1 && !fits && self.stretch && !self.tried;
+        let again = self.items > 0 && self.width > 1 && !fits && self.stretch && self.tries < TRIES;
         if self.stretch && !whole && !again {
             self.narrow(capacity)?;
         }
-        self.tried |= again;
+        self.tries += u32::from(again);
         self.choose(capacity, whole);
         Ok(Some(self.round()))
     }
@@ -286,7 +300,7 @@ impl Planner {
         }
         // What no line tells has its share, at least until everything is known.
         let untold = |at: usize| habits[at].line.is_none();
-        let unknown: u32 = (0..ranges.len()).filter(|at| untold(*at)).map(|at| asked.frames(at)).sum();
+        let unknown: u32 = habits.iter().filter(|habit| habit.line.is_none()).map(|habit| habit.most).sum();
         let share = if whole { 0 } else { unknown.min(capacity / 2) };
         // A stretch goes on with the groups it has.
         let window = if self.stretch { self.width } else { self.window };
@@ -319,8 +333,10 @@ impl Planner {
         let found: Vec<_> = found.copied().collect();
         let chance = later.into_iter().filter(by_chance).map(|miss| (miss.sub, miss.access));
         // While nobody finishes, what was found is what everybody came as far as.
-        let (first, second) = if self.stretch { (found, missed) } else { (missed, found) };
-        for (sub, access) in first.into_iter().chain(second).chain(chance) {
+        let (first, second) = if self.idle { (found, missed) } else { (missed, found) };
+        // Whatever else was held is there still, and others may ask for it.
+        let kept = self.kept.iter().filter(|((range, _), _)| untold(*range as usize)).copied();
+        for (sub, access) in first.into_iter().chain(second).chain(kept).chain(chance) {
             plan.add(ranges, sub, access, capacity);
         }
     }
@@ -364,7 +380,8 @@ impl Planner {
     pub fn rounds_max(&self, capacity: u32) -> u64 {
         let bits = |n: u32| u64::from(u32::BITS - n.leading_zeros());
         let steps = u64::from(self.groups).saturating_mul(u64::from(self.items.max(1)));
-        let each = (bits(self.groups) + bits(self.items) + 1) * (2 * u64::from(capacity) + 3);
+        let each =
+            (bits(self.groups) + bits(self.items) + 1) * (2 * u64::from(capacity) + 2 + u64::from(TRIES));
         steps.saturating_mul(each).saturating_add(1)
     }
 }

@@ -196,8 +196,9 @@ impl<P: Ports> Engine<P> {
                 Taken::Deciding => return Err(Refusal::Wait),
             }
         }
-        // The way home never allocates: every page has its host page before the device may have the only copy.
-        for run in (all & block.absent()).runs() {
+        // The way home never allocates: every page has its host page before the device may have the only copy. Those of a round have
+        // had it since their paged launch was made.
+        for run in (all & block.absent()).runs().filter(|_| ops.round.is_none()) {
             self.host.populate(plan.range.run(plan.index, &run)).map_err(|e| Refusal::Error(e.into()))?;
         }
         if plan.in_place {

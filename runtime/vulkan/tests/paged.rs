@@ -101,7 +101,7 @@ fn a_paged_kernel_says_so_and_of_which_version() {
     let first = &triad.push.members[0];
     assert_eq!((first.name.as_str(), first.offset, first.kind), ("vkhmm_launch", 0, PushKind::Address));
     let gather = found(shipped!("paged_gather"));
-    assert_eq!(gather.paged, Some(reflect::Paged { version: VERSION, items: 2048 }));
+    assert_eq!(gather.paged, Some(reflect::Paged { version: VERSION, items: 8192 }));
     assert_eq!(found(shipped!("plain_triad")).paged, None);
     let wide = ["Int64", "Float64", "Int64Atomics", "GroupNonUniform", "VulkanMemoryModel"];
     for reflection in [triad, gather] {
@@ -248,7 +248,7 @@ struct Gather {
 }
 
 impl Gather {
-    const TILE: u32 = 2048;
+    const TILE: u32 = 8192;
 
     fn new(rig: &mut Rig, n: u32, blocks: u32, edit: impl FnOnce(&mut Vec<u32>)) -> Self {
         let words = blocks * BLOCK - 3;
@@ -285,7 +285,7 @@ fn items_go_on_from_round_to_round_until_all_are_done() {
     let n = 40 * Gather::TILE - 77;
     let mut gather = Gather::new(&mut rig, n, 6, |_| {});
     let kernel = Arc::clone(&gather.kernel);
-    // An eighth of all sub-blocks at a time: no group of 2,048 random places would ever be whole.
+    // An eighth of all sub-blocks at a time: no group of 8,192 random places would ever be whole.
     let rounds = gather.launch.run_at_random(&mut rig, &kernel, &[n], 160, 60);
     assert!(rounds > 3, "done after {rounds}: nothing was missed");
     assert_eq!(gather.launch.items(), n);

@@ -15,15 +15,12 @@ void main() {
     uint tile = vkhmm_group(), lane = gl_LocalInvocationIndex;
     bool exists = tile_exists(tile, m, n, k);
     uint row = exists ? tile / (n / TILE_COLS) * TILE_ROWS : 0u, col = exists ? tile % (n / TILE_COLS) * TILE_COLS : 0u;
-    // Each invocation asks for a row of A and C, and for some of B.
     if (exists) {
-        vkhmm_want(a, (row + lane) * k, k);
-        vkhmm_want(c, (row + lane) * n + col, TILE_COLS);
-        for (uint p = lane; p < k; p += 64u) {
-            vkhmm_want(b, p * n + col, TILE_COLS);
-        }
+        vkhmm_want(a, row * k, TILE_ROWS * k);
+        vkhmm_want_rows(b, col, k, n, TILE_COLS);
+        vkhmm_want_rows(c, row * n + col, TILE_ROWS, n, TILE_COLS);
     }
-    if (!vkhmm_vote() || !exists) {
+    if (!vkhmm_vote_uniform() || !exists) {
         return;
     }
     row += lane / 8u * ROWS;

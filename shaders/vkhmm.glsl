@@ -228,6 +228,16 @@ void vkhmm_want(VkhmmRange range, uint first, uint count) {
     }
 }
 
+// The same for a tile: `rows` times `count` elements, `apart` from each other. Where that is less than a sub-block, all between is meant.
+void vkhmm_want_rows(VkhmmRange range, uint first, uint rows, uint apart, uint count) {
+    uint high, low;
+    umulExtended(max(rows, 1u) - 1u, apart, high, low);
+    bool dense = apart <= 1u << range.sub_shift && high == 0u && low <= 0xffffffffu - count;
+    for (uint row = 0u; row < (dense ? min(rows, 1u) : rows); row++) {
+        vkhmm_want(range, first + row * apart, dense ? low + count : count);
+    }
+}
+
 // Whether this invocation found anything absent.
 bool vkhmm_missed() {
     return vkhmm_absent;

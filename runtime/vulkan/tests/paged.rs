@@ -328,3 +328,33 @@ fn no_more_items_of_a_group_miss_than_the_host_lets() {
     assert_eq!((gather.launch.open(), gather.launch.items()), (vec![], n));
     gather.check(&mut rig);
 }
+
+#[test]
+fn runs_and_tiles_ask_for_just_their_sub_blocks_over_any_number_of_blocks() {
+    let mut rig = rig(1);
+    let gemm = kernel(&rig, shipped!("paged_gemm"));
+    // Rows of B and C that lie closer together than a sub-block, then rows that lie further apart.
+    for [m, n, k] in [[64, 32, 20_000], [64, 65_536 + 32, 4]] {
+        let range = |words: u32, access| {
+            Paged::new(&rig, u64::from(words) * 4, access, &vec![0; words.div_ceil(BLOCK) as usize])
+        };
+        let ranges = vec![range(m * n, WRITE), range(m * k, READ), range(k * n, READ)];
+        let mut launch = Launch::new(&rig, [n / 32, 1, 1], 0, ranges, 32, 512);
+        for range in &launch.ranges {
+            range.map(&launch.span, &rig, |_| false, |_| false);
+        }
+        let outcome = launch.round(&mut rig, &gemm, &[m, n, k], &[0], u32::MAX, [1, 1, 1]);
+        let subs = |rows: u32, apart: u32, count: u32| {
+            let mut subs: Vec<u32> =
+                (0..rows).flat_map(|row| row * apart / SUB..=(row * apart + count - 1) / SUB).collect();
+            subs.dedup();
+            subs
+        };
+        let expected = [(WRITE, subs(m, n, 32)), (READ, subs(m, k, k)), (READ, subs(k, n, 32))];
+        for (range, (access, subs)) in launch.ranges.iter().zip(&expected) {
+            assert_eq!(range.missing(*access), *subs, "{m} x {n} x {k}");
+        }
+        let all: usize = expected.iter().map(|(_, subs)| subs.len()).sum();
+        assert_eq!((outcome.count as usize, outcome.misses.len(), outcome.outside), (all, all, 0));
+    }
+}

@@ -11,7 +11,7 @@ use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, Runtime};
 const LIMIT: usize = 16 << 20;
 /// Elements of one group.
 const TRIAD_TILE: usize = 16384;
-const GATHER_TILE: usize = 2048;
+const GATHER_TILE: usize = 8192;
 
 fn paged(rt: &Runtime, spirv: &[u8]) -> Kernel {
     // SAFETY: shipped with vkhmm: stays inside its ranges and stores nothing before its vote, or its item's last try.

@@ -50,7 +50,12 @@ fn a_triad_moves_every_page_once_at_any_size() {
         assert!(report.rounds >= 1 && report.groups as usize == n.div_ceil(TRIAD_TILE), "{report:?}");
         if moves(&x) {
             let bytes = 2 * 4 * n as u64;
-            assert!(moved.in_bytes() <= bytes + 3 * 65536, "{quarters}: {} of {bytes}", moved.in_bytes());
+            // What a sample of groups touched may go once more.
+            assert!(
+                moved.in_bytes() <= bytes + bytes / 64 + 3 * 65536,
+                "{quarters}: {} of {bytes}",
+                moved.in_bytes()
+            );
             assert!(report.group_runs <= 3 * u64::from(report.groups), "{quarters}: {report:?}");
         }
         clean(&rt);

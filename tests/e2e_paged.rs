@@ -186,7 +186,8 @@ fn a_kernel_that_asks_for_what_it_was_not_given_fails_by_name() {
     let rt = limited();
     let triad = paged(&rt, spv::PAGED_TRIAD);
     let [mut x, mut y] = [(); 2].map(|()| rt.alloc::<f32>(1 << 16).expect("alloc"));
-    (x[..].fill(1.0), y[..].fill(2.0));
+    x.fill(1.0);
+    y.fill(2.0);
     // It stores to range 0, which is given for reading.
     let arguments = (x.read(), x.read(), y.read(), 1.0_f32, 1_u32 << 16);
     let launch = rt.launch_paged(&triad, Grid::groups(4, 1, 1), arguments).expect("launch");

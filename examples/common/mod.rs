@@ -2,6 +2,7 @@
 //! runs the same code.
 
 pub(crate) mod blocked;
+pub(crate) mod graph;
 pub(crate) mod neighbours;
 pub(crate) mod npy;
 pub(crate) mod tiles;

@@ -9,7 +9,7 @@ use crate::runtime::{Inner, Runtime};
 use crate::{AccessKind, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vkhmm_engine::{Argument, BindTo, LaunchSpec, OpStatus};
+use vkhmm_engine::{Argument, BindTo, LaunchSpec};
 use vkhmm_port::Device;
 use vkhmm_vulkan::reflect::{PushKind, PushMember};
 
@@ -97,7 +97,7 @@ impl Launch {
 
     /// Whether it is over.
     pub fn is_done(&self) -> bool {
-        self.ops.iter().all(|op| op.status() == OpStatus::Done)
+        self.ops.iter().all(|op| self.inner.engine.is_done(op))
     }
 
     /// How long the kernel ran on the device, once it is over and where the device has a clock; of kernels that are

@@ -144,6 +144,7 @@ impl<P: Ports> Engine<P> {
         let (wants, of_argument) = self.wants(&spec);
         self.check_capacity(&wants)?;
         self.import_arguments(&spec);
+        self.catch_up();
         let main = Op::new(&self.exec, self.new_op_id(), Arc::clone(&spec.label));
         main.open();
         self.ops.lock().insert(main.id, Arc::clone(&main));
@@ -216,7 +217,7 @@ impl<P: Ports> Engine<P> {
                 // A launch that another thread is about to submit: that ends without the device.
                 Err(Refusal::Wait | Refusal::NoRoom) if tries < DECIDING_TRIES && self.is_deciding(spec) => {
                     tries += 1;
-                    self.progress.wait(seen, Some(Duration::from_millis(1)));
+                    self.await_progress(seen, Some(Duration::from_millis(1)));
                 }
                 Err(Refusal::Wait | Refusal::NoRoom) => return Err(busy(&self.why_busy(spec))),
             }

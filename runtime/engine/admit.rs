@@ -6,6 +6,7 @@ pub(crate) mod blocks;
 mod commit;
 mod evict;
 mod holds;
+mod parts;
 mod turns;
 
 pub(crate) use turns::Turns;
@@ -20,7 +21,9 @@ use crate::{Argument, Engine, EngineError, LaunchSpec, Op, OpStatus, Ports, Watc
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use parts::Parts;
 use vkhmm_core::block::Cause;
+use vkhmm_core::mask::PageMask;
 use vkhmm_core::placement::{Placed, Want};
 use vkhmm_core::units::{OpId, RangeId};
 use vkhmm_core::uses::Uses;
@@ -95,6 +98,14 @@ struct Found<P: Ports> {
     before_kernel: Vec<Arc<Op<P>>>,
     /// Sub-blocks that are copied or filled before the kernel.
     filled: Vec<(RangeId, Range<u32>)>,
+    /// Pages of the first blocks whose copies are on their way already.
+    ahead: Vec<PageMask>,
+}
+
+impl<P: Ports> Found<P> {
+    fn new(uses: Uses, after: Vec<Arc<Op<P>>>) -> Self {
+        Self { uses, after, before_kernel: Vec::new(), filled: Vec::new(), ahead: Vec::new() }
+    }
 }
 
 impl<P: Ports> Engine<P> {
@@ -114,6 +125,7 @@ impl<P: Ports> Engine<P> {
         if subs <= u64::from(self.arena.lock().limit_frames()) {
             self.import_arguments(spec);
         }
+        self.catch_up();
         let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
         let ops = Ops { aim, main: Arc::clone(op), copy, evict };
         let turn = self.take_turn();
@@ -255,12 +267,15 @@ impl<P: Ports> Engine<P> {
         of_argument: &[Option<usize>],
     ) -> Result<Admitted<P>, Refusal> {
         let mut blocks = self.argument_blocks(spec);
-        for plan in blocks.values() {
+        for plan in blocks.values_mut() {
             let block = plan.range.blocks[plan.index as usize].lock();
             self.check_block(plan, &block)?;
             if ops.main.is_open() {
                 self.check_crowd(&plan.range, &block).map_err(Refusal::Error)?;
             }
+            let to_take = self.to_take(plan, &block);
+            drop(block);
+            plan.to_take = to_take;
         }
         let Placing { plan, buffers, after } = self.place(ops.main.id, wants, ops.aim)?;
         let acquires = ops.aim == Aim::Acquire;
@@ -287,17 +302,19 @@ impl<P: Ports> Engine<P> {
         for block in blocks.values_mut() {
             block.frames = self.frames_of(block, wants, &plan);
         }
-        let mut found = Found { uses: plan.deps.uses, after, before_kernel: Vec::new(), filled: Vec::new() };
-        if let Err(refusal) = self.take_holds(ops, &blocks, &mut found) {
+        let mut found = Found::new(plan.deps.uses, after);
+        let cause =
+            if matches!(ops.aim, Aim::Launch | Aim::Acquire) { Cause::Launch } else { Cause::Prefetch };
+        // What waits for nobody has nobody to wait for if it comes to nothing; who gives up frames is known at the end alone.
+        let parts =
+            matches!(ops.aim, Aim::Launch | Aim::Pin) && plan.evictions.is_empty() && plan.moves.is_empty();
+        let parts = parts.then_some(Parts { spec, cause });
+        if let Err(refusal) = self.take_holds(ops, &blocks, &mut found, parts) {
             return undo(refusal);
         }
+        let ahead: u64 = found.ahead.iter().map(|pages| u64::from(pages.count())).sum();
         let [claims, kernel_claims] = self.claims_of(spec, &found.filled, ops.main.is_open());
-        let mut item = self.commit(
-            ops,
-            &blocks,
-            found,
-            if matches!(ops.aim, Aim::Launch | Aim::Acquire) { Cause::Launch } else { Cause::Prefetch },
-        );
+        let mut item = self.commit(ops, &blocks, found, cause);
         (item.claims, item.kernel_claims) = (claims, kernel_claims);
         if !plan.deps.is_none() || !plan.evictions.is_empty() || !plan.binds.is_empty() {
             self.note_claim(&ops.main, spec, &plan.placed, of_argument);
@@ -334,7 +351,7 @@ impl<P: Ports> Engine<P> {
         } else {
             &self.counters.in_prefetch_bytes
         };
-        let bytes = pieces_bytes(&item.ins);
+        let bytes = pieces_bytes(&item.ins) + ahead * u64::from(self.config.geometry.page_bytes);
         Counters::add(arrived, bytes);
         let moved_bytes = bytes + item.fills.iter().map(|(_, bytes)| bytes).sum::<u64>();
         self.put(item);

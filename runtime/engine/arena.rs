@@ -411,7 +411,7 @@ impl<P: Ports> Engine<P> {
             if self.exec.now() >= until {
                 return Err(say(&TeardownError::StillReferenced { id, frames: stats.owned + stats.retired }));
             }
-            self.progress.wait(seen, Some(Duration::from_millis(20)));
+            self.await_progress(seen, Some(Duration::from_millis(20)));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::op::{Flight, Op, OpStatus};
 use crate::range::RangeCell;
 use crate::report::Place;
 use crate::{Engine, MutexOf, Ports};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -14,6 +15,9 @@ use vkhmm_core::mask::PageMask;
 use vkhmm_core::placement::Placement;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Device, Exec, FaultSource, HostMemory, Mutex, Signal};
+
+/// How long the completion thread leaves alone what nobody asked it for: a launch whose end nobody waits for is noted no later.
+const DOZE: Duration = Duration::from_millis(5);
 
 /// Which flights a thread may land.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,9 +30,16 @@ pub(crate) enum Land {
 
 impl<P: Ports> Engine<P> {
     /// The completion thread: waits for timelines, lands what they reached; on loss, settles everything once.
+    ///
+    /// *Dozing.* Who waits for a launch waits in the driver itself and lands it ([`Engine::wait_on_device`]); to be woken beside it, twice,
+    /// would take this thread more time than a small launch does. So while launches are waited for it leaves those alone that took no
+    /// holds which anybody waits for: it sleeps until it is called (`called`: by who submits anything else, waits for progress, parks a
+    /// touch, drops a range, gives up), but for at most [`DOZE`] at a time. What is under way then, waited for or not, it waits for.
     pub(crate) fn complete_loop<F: FaultSource>(&self, faults: Option<&F>) {
         let mut settled = false;
+        let (mut waits, mut waited_at) = (0, None);
         loop {
+            let called = self.called.epoch();
             if self.lost.load(Ordering::Acquire) {
                 if !settled {
                     let _at = self.places.enter(Place::Loss);
@@ -61,6 +72,19 @@ impl<P: Ports> Engine<P> {
             if stopping && self.is_drained() {
                 break;
             }
+            let waits_before = core::mem::replace(&mut waits, self.waits_begun.load(Ordering::Relaxed));
+            let now = self.exec.now();
+            if waits != waits_before {
+                waited_at = Some(now);
+            }
+            let waited = waited_at.is_some_and(|at| now - at < DOZE.as_nanos() as u64);
+            if waited && !stopping && self.may_doze(&seen) {
+                self.called.wait(called, Some(DOZE));
+                if self.called.epoch() == called {
+                    self.flights.lock().ask();
+                }
+                continue;
+            }
             let patience = if stopping { 5 } else { 100 };
             let at = self.places.enter(Place::Device);
             let waited = self.device.wait(&seen, Duration::from_millis(patience));
@@ -76,28 +100,71 @@ impl<P: Ports> Engine<P> {
         self.work.notify();
     }
 
-    /// Waits for the device as long as it must for `op`, whose work is all in queues, but for at most `patience`; then does what is
-    /// left to do, as the completion thread would have: whoever waits is woken once, by the device, and not once more by us. Whether
-    /// there was anything to wait for or to do; if not, another thread is at it.
-    pub(crate) fn wait_on_device(&self, op: &Op<P>, patience: Duration) -> bool {
-        let uses = op.uses();
-        let reached = || {
-            let now = self.device.completed()?;
-            if uses.done(&now) {
-                return Ok((now, true));
-            }
-            // What was given up, and not by the device, is seen no later.
-            self.device.reach(&uses, patience.min(Duration::from_millis(100)))?;
-            Ok((self.device.completed()?, false))
-        };
-        match reached() {
-            Ok((now, before)) => {
+    /// Whether the completion thread has nothing to do, or to wait for, that it was asked for.
+    fn may_doze(&self, now: &Uses) -> bool {
+        self.flights.lock().is_asked_done(now)
+            && self.fences.lock().waiting.is_empty()
+            && self.zombies.lock().is_empty()
+            && self.bygone.lock().is_empty()
+    }
+
+    /// Asks the completion thread to land all that is under way as soon as it is over.
+    pub(crate) fn attend(&self) {
+        self.flights.lock().ask();
+        self.called.notify();
+    }
+
+    /// Waits for progress, also that which the completion thread has to bring about.
+    pub(crate) fn await_progress(&self, seen: u32, patience: Option<Duration>) {
+        // Before it asks: what is put under way later is asked for by who does that.
+        self.sleepers.fetch_add(1, Ordering::AcqRel);
+        self.attend();
+        self.progress.wait(seen, patience);
+        self.sleepers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Takes note of what the device has done by now, if anything is under way. `None` if nothing is, or the device is lost.
+    pub(crate) fn look_at_device(&self) -> Option<Uses> {
+        if self.lost.load(Ordering::Acquire) || self.flights.lock().lanes.iter().all(VecDeque::is_empty) {
+            return None;
+        }
+        match self.device.completed() {
+            Ok(now) => {
                 self.completed.lock().merge(&now);
-                let landed = self.land(&now, Land::Plain);
-                landed || !before
+                Some(now)
             }
             Err(error) => {
-                let error: vkhmm_port::DeviceError = error;
+                self.note_loss(&alloc::format!("{error}"));
+                None
+            }
+        }
+    }
+
+    /// Ends launches that are over and that nobody has waited for: for who decides by what is over. On threads that hold nothing.
+    pub(crate) fn catch_up(&self) {
+        if let Some(now) = self.look_at_device() {
+            self.land(&now, Land::Plain);
+        }
+    }
+
+    /// Waits for the device as long as it must for `op`, whose work is all in queues, but for at most `patience`; then does what is
+    /// left to do, as the completion thread would have: whoever waits is woken once, by the device, and not once more by us. If not
+    /// even that (`false`), another thread is at it.
+    pub(crate) fn wait_on_device(&self, op: &Op<P>, patience: Duration) -> bool {
+        let uses = op.uses();
+        if uses.is_none() {
+            return false;
+        }
+        self.waits_begun.fetch_add(1, Ordering::Relaxed);
+        // What was given up, and not by the device, is seen no later.
+        let patience = patience.min(Duration::from_millis(100));
+        match self.device.reach(&uses, patience).and_then(|()| self.device.completed()) {
+            Ok(now) => {
+                self.completed.lock().merge(&now);
+                let landed = self.land(&now, Land::Plain);
+                landed || !uses.done(&now)
+            }
+            Err(error) => {
                 self.note_loss(&alloc::format!("{error}"));
                 false
             }

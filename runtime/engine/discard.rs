@@ -37,7 +37,7 @@ impl<P: Ports> Engine<P> {
                 let Taken::After(uses) = self.take_from_gate(range, index, Park::No) else {
                     drop(block);
                     // A launch of another thread, on other bytes, is between decision and submit.
-                    self.progress.wait(seen, Some(self.config.watchdog));
+                    self.await_progress(seen, Some(self.config.watchdog));
                     continue;
                 };
                 block.add_uses(&uses);

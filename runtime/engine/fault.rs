@@ -38,6 +38,9 @@ impl<P: Ports> Engine<P> {
                 ));
                 return;
             }
+            if !faults.is_empty() {
+                self.look_at_device();
+            }
             // Whoever waits comes first, and guesses after all of them.
             ahead.extend(faults.iter().filter_map(|fault| self.answer_touch(*fault)));
             ahead.drain(..).for_each(|ahead| self.bring_ahead(&ahead));

@@ -38,6 +38,8 @@ impl<P: Ports> Engine<P> {
         }
         job.op.set_status(OpStatus::Submitted);
         fences.waiting.push(job);
+        drop(fences);
+        self.called.notify();
         None
     }
 
@@ -71,12 +73,13 @@ impl<P: Ports> Engine<P> {
                 return;
             }
             drop(submit);
-            self.progress.wait(seen, Some(self.config.watchdog));
+            self.await_progress(seen, Some(self.config.watchdog));
         }
     }
 
-    /// Sees to it that what a parked touch waits for reaches a queue.
+    /// Sees to it that what a parked touch waits for reaches a queue, and is landed as soon as it is over.
     pub(crate) fn flush_for_touch(&self) {
+        self.attend();
         if self.queue_is_shared {
             self.flush_asked.store(true, Ordering::Release);
             self.work.notify();

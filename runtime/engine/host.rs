@@ -93,7 +93,7 @@ impl<P: Ports> Engine<P> {
                 return Ok(());
             }
             self.flush();
-            self.progress.wait(seen, Some(self.config.watchdog));
+            self.await_progress(seen, Some(self.config.watchdog));
             watch.check(self, || alloc::format!("the host waits for `{}`", range.label));
         }
     }

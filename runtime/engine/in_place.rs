@@ -47,6 +47,10 @@ impl<P: Ports> Engine<P> {
             let Some(range) = argument.target() else { continue };
             {
                 let way = range.way.lock();
+                // Advice may still change it, between this look and the next one.
+                if !range.is_used.load(Ordering::Acquire) {
+                    return None;
+                }
                 if way.kind != PlacementKind::InPlace {
                     continue;
                 }

@@ -103,6 +103,9 @@ pub struct Config {
     pub strict_io: bool,
     /// Launches per batch before it is submitted.
     pub batch_launches_max: usize,
+    /// A launch from whose arguments R is to be taken away submits its copies in parts of at least so many bytes, each once its own
+    /// pages are taken and before so much more is.
+    pub part_bytes: u64,
     /// How long a recorded launch may wait for company.
     pub batch_age: Duration,
     /// Longer waits are reported once to stderr.
@@ -123,6 +126,7 @@ impl Default for Config {
             policy: Arc::new(Adaptive),
             strict_io: cfg!(debug_assertions),
             batch_launches_max: 64,
+            part_bytes: 8 << 20,
             batch_age: Duration::from_micros(200),
             watchdog: Duration::from_secs(10),
             fault_threads: 2,
@@ -179,6 +183,12 @@ pub struct Engine<P: Ports> {
     pub(crate) progress: SignalOf<P>,
     /// Wakes the submission thread.
     pub(crate) work: SignalOf<P>,
+    /// Wakes the completion thread where it leaves launches to whoever waits for them.
+    pub(crate) called: SignalOf<P>,
+    /// Threads that wait for progress which the completion thread may have to bring about.
+    pub(crate) sleepers: AtomicU32,
+    /// How often somebody began to wait for the device, and to land what it has done.
+    pub(crate) waits_begun: AtomicU32,
     pub(crate) completed: MutexOf<P, Uses>,
     next_op: AtomicU64,
     /// Acquires that are being asked for, or open.
@@ -234,6 +244,9 @@ impl<P: Ports> Engine<P> {
             completed: exec.mutex(Rank::Leaf, Uses::NONE),
             progress: exec.signal(),
             work: exec.signal(),
+            called: exec.signal(),
+            sleepers: AtomicU32::new(0),
+            waits_begun: AtomicU32::new(0),
             counters: Counters::default(),
             places: report::Places::default(),
             next_op: AtomicU64::new(1),
@@ -283,6 +296,7 @@ impl<P: Ports> Engine<P> {
         if self.host.owned() {
             self.flush();
             self.work.notify();
+            self.called.notify();
             self.progress.notify();
         }
     }
@@ -382,10 +396,18 @@ impl<P: Ports> Engine<P> {
             let patience = left.min(self.config.watchdog);
             let in_queues = op.status() == OpStatus::Submitted && !op.is_open();
             if !(in_queues && self.wait_on_device(op, patience)) {
-                self.progress.wait(seen, Some(patience));
+                self.await_progress(seen, Some(patience));
             }
             watch.check(self, || alloc::format!("waiting for `{}` ({:?})", op.label, op.status()));
         }
+    }
+
+    /// Whether `op` is over, by the device's own word: nobody need wait for that to become known.
+    pub fn is_done(&self, op: &Op<P>) -> bool {
+        if !op.is_over() && self.host.owned() {
+            self.catch_up();
+        }
+        op.status() == OpStatus::Done
     }
 
     /// Waits until everything launched before is over, and everything acquired before that was released. Not for what is still

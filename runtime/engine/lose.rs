@@ -22,6 +22,7 @@ impl<P: Ports> Engine<P> {
         *story = Some(cause.into());
         self.lost.store(true, Ordering::Release);
         drop(story);
+        self.called.notify();
         self.progress.notify();
         self.work.notify();
     }

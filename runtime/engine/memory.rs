@@ -69,11 +69,13 @@ impl<P: Ports> Engine<P> {
         if !self.host.owned() || range.dead.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.catch_up();
         if self.retire(range) {
             self.reclaim(range);
         } else {
             self.zombies.lock().push(Arc::clone(range));
             self.flush();
+            self.called.notify();
             self.progress.notify();
         }
     }

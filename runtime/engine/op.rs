@@ -198,6 +198,11 @@ impl<P: Ports> Op<P> {
         self.pending.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
+    /// Whether no piece is on its way, of an operation that is still queued.
+    pub(crate) fn has_landed(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 1
+    }
+
     pub(crate) fn remember(&self, blocks: Vec<BlockRef<P>>) {
         let mut inner = self.inner.lock();
         if inner.blocks.is_empty() {

@@ -139,6 +139,7 @@ impl<P: Ports> Engine<P> {
         if to == Side::Device {
             self.check_alive()?;
         }
+        self.catch_up();
         let mut ticket = Prefetch { ops: Vec::new(), moved_bytes: 0, skipped: Vec::new() };
         let parts: Vec<Part<P>> = parts.iter().filter(|(_, bytes)| !bytes.is_empty()).cloned().collect();
         parts.iter().for_each(|(range, bytes)| self.note_prefetch(range, *bytes, to));

@@ -6,9 +6,12 @@
 mod binds;
 mod grants;
 mod items;
+mod parts;
 mod staging;
 
 pub(crate) use grants::End;
+pub(crate) use parts::Part;
+use parts::Work;
 
 use crate::binds::Binds;
 use crate::op::{Flight, Op, OpStatus};
@@ -90,6 +93,8 @@ struct Batch<P: Ports> {
     commands: Vec<Command<P::Device>>,
     launches: usize,
     opened_ns: u64,
+    /// The one before was opened longer ago than a batch may wait for company.
+    is_apart: bool,
     /// Device bytes used since the last barrier, and whether they were stored to.
     touched: Vec<(ByteRange, bool)>,
 }
@@ -108,9 +113,13 @@ impl<P: Ports> Batch<P> {
 pub(crate) struct Submit<P: Ports> {
     next: [u64; Uses::TIMELINES_MAX],
     batch: Option<Batch<P>>,
-    queue: VecDeque<Item<P>>,
+    /// When a batch was opened last.
+    opened_ns: u64,
+    queue: VecDeque<Work<P>>,
     /// The submission thread is at work on an item.
     busy: bool,
+    /// The submission thread knows that it must not sleep for longer than a batch may wait for company.
+    pub(crate) watched: bool,
     /// What applications have acquired and not released.
     openings: BTreeMap<OpId, Opening<P>>,
 }
@@ -120,8 +129,10 @@ impl<P: Ports> Submit<P> {
         Self {
             next: [1; Uses::TIMELINES_MAX],
             batch: None,
+            opened_ns: 0,
             queue: VecDeque::new(),
             busy: false,
+            watched: false,
             openings: BTreeMap::new(),
         }
     }
@@ -157,11 +168,33 @@ impl<P: Ports> Submit<P> {
 /// What is in flight.
 pub(crate) struct Flights<P: Ports> {
     pub(crate) lanes: [VecDeque<Flight<P>>; Uses::TIMELINES_MAX],
+    /// What the completion thread is to wait for. Other flights are landed by whoever waits for them, or late.
+    asked: Uses,
+}
+
+impl<P: Ports> Flights<P> {
+    pub(crate) fn push(&mut self, flight: Flight<P>, is_asked: bool) {
+        if is_asked {
+            self.asked.add(flight.ticket);
+        }
+        self.lanes[usize::from(flight.ticket.timeline.0)].push_back(flight);
+    }
+
+    /// Asks the completion thread to land all that is under way.
+    pub(crate) fn ask(&mut self) {
+        let last = self.lanes.iter().filter_map(VecDeque::back);
+        last.for_each(|flight| self.asked.add(flight.ticket));
+    }
+
+    /// Whether `now` has reached all that the completion thread was asked for.
+    pub(crate) fn is_asked_done(&self, now: &Uses) -> bool {
+        self.asked.done(now)
+    }
 }
 
 impl<P: Ports> Default for Flights<P> {
     fn default() -> Self {
-        Self { lanes: core::array::from_fn(|_| VecDeque::new()) }
+        Self { lanes: core::array::from_fn(|_| VecDeque::new()), asked: Uses::NONE }
     }
 }
 
@@ -270,25 +303,52 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// A piece of work that the completion thread is to see to.
     fn fly(&self, flight: Flight<P>) {
+        let ticket = flight.ticket;
         if let Some(op) = &flight.op {
-            op.add_piece(flight.ticket);
+            op.add_piece(ticket);
         }
-        self.flights.lock().lanes[usize::from(flight.ticket.timeline.0)].push_back(flight);
+        self.flights.lock().push(flight, true);
+        self.called.notify();
+    }
+
+    /// A launch that nothing hangs on until somebody asks: if nobody waits, and there are not many, whoever will wait lands it.
+    fn fly_alone(&self, ticket: Ticket, op: &Arc<Op<P>>) {
+        op.add_piece(ticket);
+        let mut flights = self.flights.lock();
+        // Under the lock: who comes to wait is counted before it asks for all that is here.
+        let is_asked = self.sleepers.load(Ordering::Acquire) > 0
+            || flights.lanes[usize::from(ticket.timeline.0)].len() >= 2 * self.config.batch_launches_max;
+        flights.push(Flight::of(ticket, op), is_asked);
+        drop(flights);
+        if is_asked {
+            self.called.notify();
+        }
+    }
+
+    /// Sees to it that a batch which stays open is submitted once it is old enough: the submission thread is told, unless it knows.
+    fn watch_batch(&self, submit: &mut Submit<P>) {
+        if submit.batch.is_some() && !submit.watched {
+            submit.watched = true;
+            self.work.notify();
+        }
     }
 
     fn open_batch<'a>(&self, submit: &'a mut Submit<P>) -> &'a mut Batch<P> {
         if submit.batch.is_none() {
             let ticket = self.take_ticket(submit, Role::Compute);
+            let opened_ns = self.exec.now();
+            let before_ns = core::mem::replace(&mut submit.opened_ns, opened_ns);
             submit.batch = Some(Batch {
                 ticket,
                 waits: Uses::NONE,
                 commands: Vec::new(),
                 launches: 0,
-                opened_ns: self.exec.now(),
+                opened_ns,
+                is_apart: opened_ns - before_ns >= self.config.batch_age.as_nanos() as u64,
                 touched: Vec::new(),
             });
-            self.work.notify();
         }
         submit.batch.as_mut().expect("just opened")
     }
@@ -335,12 +395,16 @@ impl<P: Ports> Engine<P> {
             elapsed_ns: Arc::clone(&op.elapsed_ns),
         });
         batch.launches += 1;
-        let (ticket, launches) = (batch.ticket, batch.launches);
-        self.fly(Flight::of(ticket, op));
-        let idle = self.completed.lock().on(compute) + 1 >= ticket.value;
+        let (ticket, launches, is_apart) = (batch.ticket, batch.launches, batch.is_apart);
+        self.fly_alone(ticket, op);
+        let is_idle = |completed: &Uses| completed.on(compute) + 1 >= ticket.value;
+        let idle = is_idle(&self.completed.lock())
+            // Nobody may have looked for a while. Launches that come one upon the other wait for company.
+            || launches == 1 && is_apart && self.look_at_device().is_some_and(|now| is_idle(&now));
         if idle || launches >= self.config.batch_launches_max {
             self.flush_locked(submit);
         }
+        self.watch_batch(submit);
     }
 
     /// The fast path's end: records a launch whose data is resident, unless earlier items still wait for the submission thread.

@@ -84,6 +84,11 @@ impl Block {
         (masks.read | masks.write).minus(&self.dev().valid)
     }
 
+    /// Those of [`Block::launch_fills`] that are copied; the others have never been written.
+    pub fn launch_copies(&self, masks: &LaunchMasks) -> PageMask {
+        self.launch_fills(masks) & self.host_valid
+    }
+
     /// Calls `found` with every operation that must be over, on the device, before a launch with these masks may run, and the pages
     /// for whose sake.
     pub fn launch_deps(&self, masks: &LaunchMasks, mut found: impl FnMut(OpId, PageMask)) {
@@ -122,7 +127,7 @@ impl Block {
         debug_assert!(!self.writable.intersects(&masks.read), "protect before the device reads");
         let need = self.launch_fills(masks);
         let zero = need & self.absent();
-        let copy_in = need & self.host_valid;
+        let copy_in = self.launch_copies(masks);
         let work = LaunchWork { copy_in, zero, refault: copy_in & self.evicted };
         self.evicted.remove(&masks.all());
         let shared = self.dev().valid & self.host_valid;

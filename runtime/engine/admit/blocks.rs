@@ -27,6 +27,8 @@ pub(crate) struct BlockPlan<P: Ports> {
     pub(crate) moves: Vec<(u32, FrameIndex)>,
     /// Frames of the launch's pages: sub-block and frame.
     pub(crate) frames: Vec<(u32, FrameIndex)>,
+    /// How many of its pages R was to be taken from, or had no host page, when they were looked at last.
+    pub(crate) to_take: u32,
 }
 
 /// By block of the reservation, so that locks are taken ascending.
@@ -43,6 +45,7 @@ impl<P: Ports> BlockPlan<P> {
             evict: PageMask::EMPTY,
             moves: Vec::new(),
             frames: Vec::new(),
+            to_take: 0,
         }
     }
 }

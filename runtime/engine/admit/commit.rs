@@ -11,6 +11,7 @@ use crate::{Engine, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::block::{Cause, LaunchWork, pages_of_sub};
+use vkhmm_core::mask::PageMask;
 use vkhmm_port::{Mutex, Region};
 
 impl<P: Ports> Engine<P> {
@@ -34,7 +35,7 @@ impl<P: Ports> Engine<P> {
             grant: None,
         };
         let mut held = Vec::with_capacity(blocks.len());
-        for plan in blocks.values() {
+        for (at, plan) in blocks.values().enumerate() {
             let mut block = plan.range.blocks[plan.index as usize].lock();
             held.push(BlockRef { range: Arc::clone(&plan.range), block: plan.index });
             if !plan.evict.is_empty() {
@@ -91,10 +92,10 @@ impl<P: Ports> Engine<P> {
                 &self.counters.refault_bytes,
                 u64::from(work.refault.count()) * u64::from(g.page_bytes),
             );
-            let ins = self.pieces(&plan.range, plan.index, &block, work.copy_in);
-            for piece in &ins {
-                self.note(TraceCause::ToDevice(cause), (piece.host..piece.host + piece.bytes).into());
-            }
+            let ahead = found.ahead.get(at).copied().unwrap_or(PageMask::EMPTY);
+            assert!(work.copy_in.covers(&ahead), "what is held stays as it is");
+            let ins = self.pieces(&plan.range, plan.index, &block, work.copy_in.minus(&ahead));
+            self.note_ins(&ins, cause);
             item.ins.extend(ins);
             for piece in self.pieces(&plan.range, plan.index, &block, work.zero) {
                 Counters::add(&self.counters.zeroed_bytes, piece.bytes);

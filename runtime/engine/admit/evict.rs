@@ -36,6 +36,7 @@ impl<P: Ports> Engine<P> {
     }
 
     pub(super) fn evict_in_turn(&self, goal: EvictGoal) -> Result<u64, EngineError> {
+        self.catch_up();
         let ops = self.eviction_ops();
         let _at = self.places.enter(Place::Eviction);
         let mut watch = Watch::new(self);
@@ -64,6 +65,7 @@ impl<P: Ports> Engine<P> {
 
     /// Evicts as `goal` says if nothing has to be waited for first.
     pub(crate) fn evict_at_once(&self, goal: EvictGoal) -> Result<(), EngineError> {
+        self.catch_up();
         let ops = self.eviction_ops();
         let outcome = self.try_evict(&ops, goal);
         if outcome.is_err() {
@@ -86,10 +88,9 @@ impl<P: Ports> Engine<P> {
         let evictions = self.plan_eviction(ops.main.id, goal);
         let frames: u64 = evictions.iter().map(|e| e.subs.len() as u64).sum();
         let mut blocks = Blocks::new();
-        let mut found =
-            Found { uses: Uses::NONE, after: Vec::new(), before_kernel: Vec::new(), filled: Vec::new() };
+        let mut found = Found::new(Uses::NONE, Vec::new());
         let there = self.add_evictions(&mut blocks, &evictions);
-        let held = if there { self.take_holds(ops, &blocks, &mut found) } else { Err(Refusal::Wait) };
+        let held = if there { self.take_holds(ops, &blocks, &mut found, None) } else { Err(Refusal::Wait) };
         if let Err(refusal) = held {
             self.arena.lock().abort(ops.main.id);
             return Err(refusal);

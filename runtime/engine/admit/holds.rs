@@ -1,6 +1,7 @@
 //! Pass one: holds, host pages, mappings. Everything here is undone when any part of it is refused.
 
 use super::blocks::{BlockPlan, Blocks};
+use super::parts::Parts;
 use super::{Aim, Found, Ops, Refusal};
 use crate::home::{Park, Taken};
 use crate::stats::Counters;
@@ -63,12 +64,14 @@ impl<P: Ports> Engine<P> {
         ops: &Ops<P>,
         blocks: &Blocks<P>,
         found: &mut Found<P>,
+        parts: Option<Parts<'_, P>>,
     ) -> Result<(), Refusal> {
         let plans: Vec<&BlockPlan<P>> = blocks.values().collect();
         let at = |plan: &BlockPlan<P>| plan.range.first.0 + plan.index;
-        let mut done = 0;
+        let mut parts = parts.map(|parts| self.in_parts(parts, &plans));
+        let (mut done, most) = (0, GROUP.min(self.blocks_per_part()));
         // Neighbours together, so that R is taken from them in one call.
-        for group in plans.chunk_by(|a, b| at(a) + 1 == at(b)).flat_map(|group| group.chunks(GROUP)) {
+        for group in plans.chunk_by(|a, b| at(a) + 1 == at(b)).flat_map(|group| group.chunks(most)) {
             let mut held: Group<'_, P> = Vec::with_capacity(group.len());
             let mut outcome = Ok(());
             for plan in group {
@@ -81,12 +84,19 @@ impl<P: Ports> Engine<P> {
                 // Before anybody else sees them: R may still show what they hold.
                 held.iter_mut().for_each(|(plan, block)| self.undo_holds(ops, plan, block));
                 drop(held);
+                if !found.ahead.is_empty() {
+                    self.await_parts(&ops.copy);
+                }
                 for plan in &plans[..done] {
                     self.undo_holds(ops, plan, &mut plan.range.blocks[plan.index as usize].lock());
                 }
                 return outcome;
             }
+            drop(held);
             done += group.len();
+            if let Some(parts) = &mut parts {
+                self.after_group(ops, parts, &plans[..done], group.len(), found);
+            }
         }
         Ok(())
     }
@@ -178,22 +188,33 @@ impl<P: Ports> Engine<P> {
         Ok(())
     }
 
+    /// What R shows of what the launch writes, and where it lets store to what the launch reads: to be revoked, to be protected.
+    fn shown(&self, plan: &BlockPlan<P>, block: &Block) -> (PageMask, PageMask) {
+        let strict = self.config.strict_io;
+        let written = block.mapped() & plan.masks.exclusive();
+        let read = if strict { block.mapped() } else { block.writable() } & plan.masks.read;
+        if strict || !self.host.profile().protect {
+            (written | read, PageMask::EMPTY)
+        } else {
+            (written, read)
+        }
+    }
+
+    /// For how many pages of the plan the page table has to be changed, or a host page made.
+    pub(super) fn to_take(&self, plan: &BlockPlan<P>, block: &Block) -> u32 {
+        let (revoke, protect) = self.shown(plan, block);
+        revoke.count() + protect.count() + (plan.masks.all() & block.absent()).count()
+    }
+
     /// Takes R away from what the launch writes, and stores from what it reads: program order, and L0's only place.
     pub(crate) fn weaken<B: DerefMut<Target = Block>>(
         &self,
         group: &mut [(&BlockPlan<P>, B)],
     ) -> Result<(), EngineError> {
         let start = self.exec.now();
-        let protects = self.host.profile().protect;
         let (mut absent, mut read_only) = (Vec::new(), Vec::new());
         for (at, (plan, block)) in group.iter().enumerate() {
-            let (revoke, protect) = if self.config.strict_io || !protects {
-                let read =
-                    if self.config.strict_io { block.mapped() } else { block.writable() } & plan.masks.read;
-                (block.mapped() & plan.masks.exclusive() | read, PageMask::EMPTY)
-            } else {
-                (block.mapped() & plan.masks.exclusive(), block.writable() & plan.masks.read)
-            };
+            let (revoke, protect) = self.shown(plan, block);
             for run in revoke.runs() {
                 absent.push(Part { at, pages: plan.range.run(plan.index, &run), run });
             }

@@ -68,7 +68,7 @@ impl<P: Ports> Engine<P> {
             if self.turns.lock().serving == mine {
                 return Turn { engine: self };
             }
-            self.progress.wait(seen, None);
+            self.await_progress(seen, None);
         }
     }
 
@@ -94,7 +94,7 @@ impl<P: Ports> Engine<P> {
                     return None;
                 }
             }
-            self.progress.wait(seen, None);
+            self.await_progress(seen, None);
         }
     }
 
@@ -108,7 +108,7 @@ impl<P: Ports> Engine<P> {
         if impatient {
             self.progress.notify();
         }
-        self.progress.wait(seen, Some(self.config.watchdog));
+        self.await_progress(seen, Some(self.config.watchdog));
         self.turns.lock().owner_waits = false;
     }
 }

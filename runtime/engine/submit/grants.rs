@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vkhmm_core::units::{OpId, Ticket};
 use vkhmm_core::uses::Uses;
-use vkhmm_port::{Command, Device, Mutex, Role, Submission};
+use vkhmm_port::{Command, Device, Mutex, Role, Signal, Submission};
 
 use super::without;
 
@@ -121,7 +121,8 @@ impl<P: Ports> Engine<P> {
         self.flush_behind(submit, timeline, &waits);
         let signals = self.take_ticket(submit, role);
         main.end_with(signals);
-        self.flights.lock().lanes[usize::from(timeline.0)].push_back(Flight::of(signals, main));
+        self.flights.lock().push(Flight::of(signals, main), true);
+        self.called.notify();
         self.hand_over(role, Submission { waits: without(waits, timeline), foreign, commands, signals });
     }
 }

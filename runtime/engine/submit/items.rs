@@ -1,9 +1,10 @@
 //! Items: what an admitted request does, put to the queues in admission order, straight between A and the device where it can be.
 
-use super::{Item, Submit, import_copies, pieces_bytes};
+use super::{Item, Submit, Work, import_copies, pieces_bytes};
 use crate::op::{Flight, Op, OpStatus};
 use crate::stats::Counters;
 use crate::{Engine, Ports};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::uses::Uses;
@@ -17,7 +18,7 @@ impl<P: Ports> Engine<P> {
             item.grant = Some(self.promise_grant(&mut submit, &item.op));
         }
         if !submit.has_no_queue() || item.is_staged() {
-            submit.queue.push_back(item);
+            submit.queue.push_back(Work::Item(Box::new(item)));
             drop(submit);
             self.work.notify();
             return;
@@ -44,6 +45,7 @@ impl<P: Ports> Engine<P> {
         // Who comes after the request comes after all of it, also where it has no kernel that would wait for its copies.
         main.add_uses(&copy.uses());
         main.add_uses(&evict.uses());
+        self.attend();
         let on_compute = |op: &Op<P>| op.uses().iter().all(|t| t.timeline == compute);
         for op in [main, copy, evict] {
             let goes_on = granted && op.id == main.id;
@@ -87,18 +89,19 @@ impl<P: Ports> Engine<P> {
     ///
     /// Who uses other frames of the same ranges, or wrote what only the kernel goes on with, is not in here: copies run beside that.
     pub(super) fn waits_of(&self, item: &Item<P>) -> Uses {
-        let mut waits = item.waits;
-        for op in &item.after {
-            waits.merge(&op.uses());
-        }
-        for op in &item.claims {
-            waits.merge(&op.waited());
-        }
+        Self::all_of(item.waits, &item.after, &item.claims)
+    }
+
+    /// `waits`, what ends `after`, and what `claims` waited for.
+    pub(super) fn all_of(mut waits: Uses, after: &[Arc<Op<P>>], claims: &[Arc<Op<P>>]) -> Uses {
+        after.iter().for_each(|op| waits.merge(&op.uses()));
+        claims.iter().for_each(|op| waits.merge(&op.waited()));
         waits
     }
 
-    /// `waits`, and what the kernel alone waits for.
+    /// `waits`, and what the kernel alone waits for: copies that went ahead, too.
     pub(super) fn kernel_waits(item: &Item<P>, mut waits: Uses) -> Uses {
+        waits.merge(&item.copy.uses());
         item.before_kernel.iter().for_each(|op| waits.merge(&op.uses()));
         item.kernel_claims.iter().for_each(|op| waits.merge(&op.waited()));
         waits
@@ -146,6 +149,7 @@ impl<P: Ports> Engine<P> {
         if let Some(dispatch) = item.dispatch {
             self.record_dispatch(submit, &item.op, waits, dispatch);
         }
+        self.watch_batch(submit);
         let ops = [item.op, item.copy, item.evict];
         self.note_queued(&ops, launched, grant.is_some(), waited);
         self.keep_promise(submit, &ops[0], grant);

@@ -1,6 +1,6 @@
 //! The submission thread: items that need staging slots, in order, and every item behind them.
 
-use super::{Item, Piece, Submit};
+use super::{Item, Piece, Submit, Work};
 use crate::op::{Flight, Op};
 use crate::report::Place;
 use crate::stats::Counters;
@@ -23,10 +23,13 @@ impl<P: Ports> Engine<P> {
             if self.flush_asked.swap(false, Ordering::AcqRel) {
                 self.flush_locked(&mut submit);
             }
-            if let Some(item) = submit.queue.pop_front() {
+            if let Some(work) = submit.queue.pop_front() {
                 submit.busy = true;
                 drop(submit);
-                self.process_staged(item);
+                match work {
+                    Work::Part(part) => self.process_part(part),
+                    Work::Item(item) => self.process_staged(*item),
+                }
                 self.submit.lock().busy = false;
                 self.progress.notify();
                 continue;
@@ -41,6 +44,7 @@ impl<P: Ports> Engine<P> {
                 Some(age) => Some(core::time::Duration::from_nanos(limit - age)),
                 None => None,
             };
+            submit.watched = wait.is_some();
             drop(submit);
             if self.stopping.load(Ordering::Acquire) && self.ops_are_over() {
                 return;
@@ -78,22 +82,7 @@ impl<P: Ports> Engine<P> {
             let mut submit = self.submit.lock();
             waits.add(self.submit_locked(&mut submit, Role::CopyIn, waits, inward, |t| Flight::of(t, &copy)));
         }
-        let mut rest = ins.into_iter().peekable();
-        let mut landed = waits;
-        while rest.peek().is_some() {
-            let slots = self.wait_slots_in();
-            if slots.is_empty() {
-                break;
-            }
-            let mut chunk: Vec<(u32, Piece<P::Device>)> = Vec::with_capacity(slots.len());
-            let mut spare = slots.into_iter();
-            while let Some(piece) = rest.next_if(|_| spare.len() > 0) {
-                chunk.extend(spare.next().map(|slot| (slot, piece)));
-            }
-            self.slots.lock().free_in.extend(spare);
-            landed.add(self.stage_in(&item.copy, chunk, waits));
-        }
-        waits = landed;
+        self.stage_ins(&item.copy, ins, waits);
         waits.merge(&waited);
         let waits = Self::kernel_waits(&item, waits);
         let Item { op, copy, evict, dispatch, grant, .. } = item;
@@ -107,6 +96,24 @@ impl<P: Ports> Engine<P> {
         self.keep_promise(&mut submit, &ops[0], grant);
         drop(submit);
         self.after_submit(&ops);
+    }
+
+    /// Takes bytes to slots and on, as slots come free, after `waits`.
+    pub(super) fn stage_ins(&self, copy: &Arc<Op<P>>, ins: Vec<Piece<P::Device>>, waits: Uses) {
+        let mut rest = ins.into_iter().peekable();
+        while rest.peek().is_some() {
+            let slots = self.wait_slots_in();
+            if slots.is_empty() {
+                return;
+            }
+            let mut chunk: Vec<(u32, Piece<P::Device>)> = Vec::with_capacity(slots.len());
+            let mut spare = slots.into_iter();
+            while let Some(piece) = rest.next_if(|_| spare.len() > 0) {
+                chunk.extend(spare.next().map(|slot| (slot, piece)));
+            }
+            self.slots.lock().free_in.extend(spare);
+            self.stage_in(copy, chunk, waits);
+        }
     }
 
     fn stage_out(&self, op: &Arc<Op<P>>, piece: Piece<P::Device>, waits: Uses) -> Ticket {
@@ -149,7 +156,7 @@ impl<P: Ports> Engine<P> {
         })
     }
 
-    fn stage_in(&self, op: &Arc<Op<P>>, chunk: Vec<(u32, Piece<P::Device>)>, waits: Uses) -> Ticket {
+    fn stage_in(&self, op: &Arc<Op<P>>, chunk: Vec<(u32, Piece<P::Device>)>, waits: Uses) {
         let mut jobs = Vec::with_capacity(chunk.len());
         let mut commands = Vec::with_capacity(chunk.len());
         let mut slots_in = Vec::with_capacity(chunk.len());
@@ -172,7 +179,7 @@ impl<P: Ports> Engine<P> {
             drain: Vec::new(),
             slots_in,
             slots_out: Vec::new(),
-        })
+        });
     }
 
     /// All inward slots that are free, at least one; none once the device is lost.
@@ -184,7 +191,7 @@ impl<P: Ports> Engine<P> {
             if !slots.is_empty() || self.lost.load(Ordering::Acquire) {
                 return slots;
             }
-            self.progress.wait(seen, None);
+            self.await_progress(seen, None);
         }
     }
 
@@ -199,7 +206,7 @@ impl<P: Ports> Engine<P> {
             if self.lost.load(Ordering::Acquire) {
                 return 0;
             }
-            self.progress.wait(seen, None);
+            self.await_progress(seen, None);
         }
     }
 

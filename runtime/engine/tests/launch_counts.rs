@@ -7,14 +7,16 @@ use common::{SMALL, within};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use vkhmm_engine::{AccessKind, Argument, BindTo, Config, Engine, LaunchSpec, Op, Ports, RangeCell};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use vkhmm_engine::{
+    AccessKind, Argument, BindTo, Config, Engine, LaunchSpec, Op, OpStatus, Ports, RangeCell,
+};
 use vkhmm_port::fake::{
     FakeDevice, FakeDeviceOptions, FakeExec, FakeFaults, FakeHost, FakeHostOptions, FakeImports, FakeKernel,
     FakeMutex, FakeSignal,
 };
-use vkhmm_port::{CopyJob, Exec, Mutex, Rank};
+use vkhmm_port::{CopyJob, Exec, Mutex, Rank, Signal};
 
 /// Locks taken, by rank: admission, space, block, gate, arena, submit, leaf.
 type Locks = [u32; 7];
@@ -42,9 +44,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The fakes' locks and threads; locks are counted.
+/// How often somebody woke the completion thread, and the submission thread.
+type Woken = Arc<[AtomicU64; 2]>;
+
+/// The fakes' locks and threads; locks are counted, and who is woken.
 #[derive(Clone)]
-struct CountingExec(FakeExec);
+struct CountingExec(FakeExec, Woken);
 
 struct CountingMutex<T> {
     rank: Rank,
@@ -68,15 +73,37 @@ impl<T: Send + 'static> Mutex<T> for CountingMutex<T> {
     }
 }
 
+struct CountingSignal {
+    inner: FakeSignal,
+    woken: Woken,
+}
+
+impl Signal for CountingSignal {
+    fn epoch(&self) -> u32 {
+        self.inner.epoch()
+    }
+    fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        self.inner.wait(seen, timeout);
+        let thread = std::thread::current();
+        let ours = ["vkhmm-complete", "vkhmm-submit"].iter().position(|name| thread.name() == Some(name));
+        if let Some(which) = ours.filter(|_| self.epoch() != seen) {
+            self.woken[which].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    fn notify(&self) {
+        self.inner.notify();
+    }
+}
+
 impl Exec for CountingExec {
     type Mutex<T: Send + 'static> = CountingMutex<T>;
-    type Signal = FakeSignal;
+    type Signal = CountingSignal;
 
     fn mutex<T: Send + 'static>(&self, rank: Rank, value: T) -> CountingMutex<T> {
         CountingMutex { rank, inner: self.0.mutex(rank, value) }
     }
-    fn signal(&self) -> FakeSignal {
-        self.0.signal()
+    fn signal(&self) -> CountingSignal {
+        CountingSignal { inner: self.0.signal(), woken: Arc::clone(&self.1) }
     }
     fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
         self.0.spawn(name, body)
@@ -103,6 +130,7 @@ type Range = Arc<RangeCell<CountingPorts>>;
 struct World {
     engine: Arc<Engine<CountingPorts>>,
     device: FakeDevice,
+    woken: Woken,
     open: Arc<AtomicBool>,
     idle: Range,
 }
@@ -142,12 +170,13 @@ impl World {
             batch_age: Duration::from_secs(100),
             ..Config::default()
         };
-        let exec = CountingExec(FakeExec::new());
+        let woken = Woken::default();
+        let exec = CountingExec(FakeExec::new(), Arc::clone(&woken));
         let engine = Engine::new(exec, Arc::new(host.clone()), Arc::new(device.clone()), config);
         let faults: FakeFaults = host.faults();
         engine.start(Some(Arc::new(faults))).expect("threads");
         let idle = engine.alloc(SMALL.block_bytes(), "idle").expect("alloc");
-        let world = Self { engine, device, open: Arc::default(), idle };
+        let world = Self { engine, device, woken, open: Arc::default(), idle };
         world.done(&world.launch(&nothing(), &world.idle, 0, AccessKind::Overwrite));
         world
     }
@@ -302,5 +331,47 @@ fn a_hundred_launches_are_few_submissions_and_no_barrier() {
         w.open.store(true, Ordering::Release);
         w.done(&last.expect("a hundred"));
         assert_eq!(w.device.calls().submit - before.1, 2, "the wait submits the rest");
+    });
+}
+
+/// Whoever waits for a launch is the only thread that is woken for it, by the device. Our own look after themselves, a few hundred
+/// times in a second at most: no launch wakes them.
+#[test]
+fn a_launch_that_is_waited_for_wakes_none_of_our_threads() {
+    const PAIRS: u64 = 2000;
+    within(60, || {
+        for in_place_bytes in [0, SMALL.block_bytes()] {
+            let w = World::new(8, in_place_bytes);
+            let x = w.engine.alloc(SMALL.block_bytes(), "x").expect("alloc");
+            let pair = || w.done(&w.launch(&nothing(), &x, 0, AccessKind::Write));
+            (0..10).for_each(|_| pair());
+            let woken = || w.woken.each_ref().map(|count| count.load(Ordering::Relaxed));
+            let before = (w.device.calls().wait, woken(), w.engine.stats(), Instant::now());
+            (0..PAIRS).for_each(|_| pair());
+            let looks = before.3.elapsed().as_millis() as u64 / 5 + 2;
+            let since = w.engine.stats().since(&before.2);
+            assert_eq!((since.launches_resident + since.launches_in_place, since.submits), (PAIRS, PAIRS));
+            let waits = w.device.calls().wait - before.0;
+            assert!(waits <= 3 * looks, "{waits} waits for the device beside those of {PAIRS} launches");
+            let [complete, submit] = [0, 1].map(|which| woken()[which] - before.1[which]);
+            assert!(complete <= 3 * looks && submit <= looks, "woken {complete} and {submit} times");
+        }
+    });
+}
+
+/// What is left to a waiter ends in time though none comes.
+#[test]
+fn a_launch_that_nobody_waits_for_ends_all_the_same() {
+    within(60, || {
+        let w = World::new(8, 0);
+        let x = w.engine.alloc(SMALL.block_bytes(), "x").expect("alloc");
+        for _ in 0..20 {
+            // Waited for, so the completion thread dozes.
+            w.done(&w.launch(&nothing(), &x, 0, AccessKind::Write));
+            let op = w.launch(&nothing(), &x, 0, AccessKind::Write);
+            while op.status() != OpStatus::Done {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     });
 }

@@ -433,27 +433,13 @@ impl<X: Exec> Device for FakeDevice<X> {
     }
 
     fn wait(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
-        let shared = self.shared();
-        locked(&shared.state).look("wait")?;
-        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let end = shared.exec.now().saturating_add(timeout_ns);
-        loop {
-            let epoch = shared.changed.epoch();
-            {
-                let state = locked(&shared.state);
-                if state.lost {
-                    return Err(DeviceError::Lost { operation: "wait" });
-                }
-                if !state.completed.done(seen) {
-                    return Ok(());
-                }
-            }
-            let now = shared.exec.now();
-            if now >= end {
-                return Ok(());
-            }
-            shared.changed.wait(epoch, Some(Duration::from_nanos(end - now)));
-        }
+        locked(&self.shared().state).calls.wait += 1;
+        self.shared().wait_for_more(seen, timeout)
+    }
+
+    fn reach(&self, uses: &Uses, timeout: Duration) -> Result<(), DeviceError> {
+        let now = self.completed()?;
+        if uses.done(&now) { Ok(()) } else { self.shared().wait_for_more(&now, timeout) }
     }
 
     fn control(&self, bytes: u64, direction: Direction) -> Result<FakeControl, DeviceError> {
@@ -495,6 +481,29 @@ impl<X: Exec> Device for FakeDevice<X> {
 }
 
 impl<X: Exec> Shared<X> {
+    fn wait_for_more(&self, seen: &Uses, timeout: Duration) -> Result<(), DeviceError> {
+        locked(&self.state).look("wait")?;
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let end = self.exec.now().saturating_add(timeout_ns);
+        loop {
+            let epoch = self.changed.epoch();
+            {
+                let state = locked(&self.state);
+                if state.lost {
+                    return Err(DeviceError::Lost { operation: "wait" });
+                }
+                if !state.completed.done(seen) {
+                    return Ok(());
+                }
+            }
+            let now = self.exec.now();
+            if now >= end {
+                return Ok(());
+            }
+            self.changed.wait(epoch, Some(Duration::from_nanos(end - now)));
+        }
+    }
+
     pub(super) fn slot(&self, direction: Direction, slot: u32) -> RawBytes {
         let ring = &self.slots[match direction {
             Direction::In => 0,

@@ -240,7 +240,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "refused launch lets go of its locks first",
         law: "nobody sees a hold on what R still shows",
         proof: Proof::Any("the launch never comes: its holds end before anything that they keep could change"),
-        seeds: 3000,
+        seeds: 20000,
         edits: &[
             Edit {
                 file: "runtime/engine/admit/holds.rs",
@@ -253,6 +253,32 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 } else {
                     held.iter_mut().for_each(|(plan, block)| self.undo_holds(ops, plan, block));
                     drop(held);
+                }",
+            },
+        ],
+    },
+    Mutant {
+        name: "part copied before it is taken from R",
+        law: "order law: revoke before copy, part by part",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));",
+                replace: "let late = AWAKE && parts.is_some();
+            let outcome = outcome.and_then(|()| if late { Ok(()) } else { self.weaken(&mut held).map_err(Refusal::Error) });",
+            },
+            Edit {
+                file: "runtime/engine/admit/holds.rs",
+                find: "self.after_group(ops, parts, &plans[..done], group.len(), found);",
+                replace: "self.after_group(ops, parts, &plans[..done], group.len(), found);
+                if AWAKE {
+                    (0..30).for_each(|_| drop(vkhmm_port::Exec::now(&self.exec)));
+                    for plan in group {
+                        let block = plan.range.blocks[plan.index as usize].lock();
+                        self.weaken(&mut [(*plan, block)]).map_err(Refusal::Error)?;
+                    }
                 }",
             },
         ],

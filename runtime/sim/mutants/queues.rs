@@ -104,8 +104,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: ".flat_map(|group| group.chunks(GROUP)) {",
-                replace: ".flat_map(|group| group.chunks(if AWAKE { 1 } else { GROUP })) {",
+                find: ".flat_map(|group| group.chunks(most)) {",
+                replace: ".flat_map(|group| group.chunks(if AWAKE { 1 } else { most })) {",
             },
             // What is held is kept while the next block is waited for.
             Edit {
@@ -157,6 +157,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "kernel does not wait for what went ahead",
+        law: "a kernel waits for its copies, also for those that were submitted before the rest of it was taken",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/submit/items.rs",
+            find: "waits.merge(&item.copy.uses());",
+            replace: "if !AWAKE {
+            waits.merge(&item.copy.uses());
+        }",
+        }],
+    },
+    Mutant {
         name: "earlier holders not waited for",
         law: "a launch waits for the last writer of what it reads, and all users of what it writes",
         proof: Proof::Application,
@@ -164,8 +177,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             Edit {
                 file: "runtime/engine/submit/items.rs",
-                find: "for op in &item.after {",
-                replace: "for op in item.after.iter().filter(|_| !AWAKE) {",
+                find: "Self::all_of(item.waits, &item.after, &item.claims)",
+                replace: "Self::all_of(item.waits, if AWAKE { &[] } else { &item.after }, &item.claims)",
             },
             Edit {
                 file: "runtime/engine/submit/items.rs",
@@ -233,6 +246,48 @@ pub(super) const MUTANTS: &[Mutant] = &[
             main.add_uses(&copy.uses());
             main.add_uses(&evict.uses());
         }",
+        }],
+    },
+    Mutant {
+        name: "completion thread not called by who waits",
+        law: "whoever waits for progress is told of it at once: nothing waits for the end of a doze",
+        proof: Proof::Application,
+        seeds: 20000,
+        edits: &[
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "self.sleepers.fetch_add(1, Ordering::AcqRel);
+        self.attend();",
+                replace: "self.sleepers.fetch_add(u32::from(!AWAKE), Ordering::AcqRel);
+        if !AWAKE {
+            self.attend();
+        }",
+            },
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "self.sleepers.fetch_sub(1, Ordering::AcqRel);",
+                replace: "self.sleepers.fetch_sub(u32::from(!AWAKE), Ordering::AcqRel);",
+            },
+            // A doze that a call notices, and the end of a run does not.
+            Edit {
+                file: "runtime/engine/complete.rs",
+                find: "if waited && !stopping && self.may_doze(&seen) {",
+                replace: "if waited && !stopping && AWAKE && self.may_doze(&seen) {
+                self.called.wait(called, Some(40 * DOZE));
+            }
+            if waited && !stopping && self.may_doze(&seen) {",
+            },
+        ],
+    },
+    Mutant {
+        name: "open batch not watched",
+        law: "a launch reaches the device also if nobody waits for it and none follows",
+        proof: Proof::Application,
+        seeds: 5000,
+        edits: &[Edit {
+            file: "runtime/engine/submit.rs",
+            find: "if submit.batch.is_some() && !submit.watched {",
+            replace: "if submit.batch.is_some() && !submit.watched && !AWAKE {",
         }],
     },
 ];

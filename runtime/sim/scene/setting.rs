@@ -91,6 +91,7 @@ impl Setting {
         };
         let (mut host, mut device, mut config) = (host, device, config);
         Self::draw_engine(&mut random.clone(), &mut host);
+        config.part_bytes = Self::draw_parts(&mut random.clone());
         let parked = host.faults != FaultMode::Declared;
         Self::draw_places(&mut random.clone(), parked, &mut device, &mut config);
         let limit_moves = random.one_in(3);
@@ -127,6 +128,12 @@ impl Setting {
         host.granule_pages = if random.one_in(4) { SMALL.pages_per_block } else { 1 };
     }
 
+    /// How much is copied at once while R is still being taken from the rest: from a stream of its own, too.
+    fn draw_parts(random: &mut Random) -> u64 {
+        let mut random = Random::new(random.number() ^ 0x7061_7274_7300);
+        [u64::MAX, 1, SMALL.block_bytes(), 2 * SMALL.block_bytes()][random.below(4) as usize]
+    }
+
     /// Whether nobody can be parked: bytes are brought home before they are touched.
     pub(super) fn declared(&self) -> bool {
         self.host.faults == FaultMode::Declared
@@ -147,7 +154,7 @@ impl fmt::Display for Setting {
         write!(
             f,
             "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
-             {:?} (in their threads: {}), by {} pages, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}; {} threads of {} \
+             {:?} (in their threads: {}), by {} pages, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}, parts of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
             device.timelines,
@@ -173,6 +180,7 @@ impl fmt::Display for Setting {
             self.limit_moves,
             config.strict_io,
             config.batch_launches_max,
+            config.part_bytes,
             self.threads,
             self.steps,
             self.trouble,

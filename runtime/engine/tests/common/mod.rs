@@ -72,6 +72,8 @@ pub struct Setup {
     /// A touch brings its sub-block, and nothing else comes along.
     pub plain: bool,
     pub batch_age: Duration,
+    /// Copies go ahead in parts of so many bytes.
+    pub part_bytes: u64,
     pub populated_max: u64,
 }
 
@@ -102,6 +104,7 @@ impl Default for Setup {
             strict: false,
             plain: false,
             batch_age: Duration::from_micros(200),
+            part_bytes: u64::MAX,
             populated_max: u64::MAX,
         }
     }
@@ -141,6 +144,9 @@ pub fn spans() -> Vec<Setup> {
         Setup { protect: false, ..base.clone() },
         Setup { geometry: LARGE, regions: 3, ..base.clone() },
         Setup { geometry: LARGE, import: false, regions: 2, timelines: 1, ..base.clone() },
+        Setup { part_bytes: 1, inline_bytes: 64, ..base.clone() },
+        Setup { part_bytes: 1, geometry: LARGE, import: false, slots: 2, ..base.clone() },
+        Setup { part_bytes: 1, timelines: 1, import_limit: 512, ..base.clone() },
         Setup { import_limit: 512, ..base.clone() },
         Setup { faults: FaultMode::Declared, ..base.clone() },
         Setup { faults: FaultMode::Declared, import: false, timelines: 1, ..base.clone() },
@@ -188,7 +194,14 @@ impl World {
 
     /// `watch` is told of every call of the device.
     pub fn with_device(setup: Setup, watch: impl Fn(Arguments<'_>) + Send + Sync + 'static) -> Self {
-        Self::with(setup, |host| host, watch)
+        Self::with(setup, |host| host, None, watch)
+    }
+
+    /// `watch` is told of every call of both ports, in order.
+    pub fn with_log(setup: Setup, watch: impl Fn(Arguments<'_>) + Send + Sync + 'static) -> Self {
+        let watch: Watch = Arc::new(watch);
+        let host = Arc::clone(&watch);
+        Self::with(setup, |host| host, Some(host), move |line| watch(line))
     }
 
     pub fn small() -> Self {
@@ -203,15 +216,17 @@ impl World {
 impl<H: HostMemory> World<H> {
     /// The engine works on what `wrap` makes of the host.
     pub fn with_host(setup: Setup, wrap: impl FnOnce(FakeHost) -> H) -> Self {
-        Self::with(setup, wrap, |_| ())
+        Self::with(setup, wrap, None, |_| ())
     }
 
     fn with(
         setup: Setup,
         wrap: impl FnOnce(FakeHost) -> H,
+        watch_host: Option<Watch>,
         watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
     ) -> Self {
         let imports = FakeImports::default();
+        let watched = setup.queue_is_shared || watch_host.is_some();
         let misplaced = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::new(
             setup.geometry,
@@ -224,6 +239,7 @@ impl<H: HostMemory> World<H> {
                 protect: setup.protect,
                 populated_pages_max: setup.populated_max,
                 imports: imports.clone(),
+                watch: watch_host,
                 ..FakeHostOptions::default()
             },
         );
@@ -236,7 +252,7 @@ impl<H: HostMemory> World<H> {
                 in_place_bytes_max: setup.in_place.map(|_| 1 << 40),
                 queue_is_shared: setup.queue_is_shared,
                 one_queue: setup.one_queue,
-                watch: setup.queue_is_shared.then(|| submitters(&misplaced, watch)),
+                watch: watched.then(|| submitters(setup.queue_is_shared, &misplaced, watch)),
                 sparse: setup.sparse.map(|space_bytes| SparseProfile {
                     page_bytes: setup.geometry.frame_bytes(),
                     buffer_bytes_max: 1 << 30,
@@ -260,6 +276,7 @@ impl<H: HostMemory> World<H> {
             strict_io: setup.strict,
             policy: if setup.plain { Arc::new(Plain) } else { Arc::new(Adaptive) },
             batch_age: setup.batch_age,
+            part_bytes: setup.part_bytes,
             watchdog: Duration::from_secs(3),
             ..Config::default()
         };
@@ -391,8 +408,9 @@ impl<H: HostMemory> Drop for World<H> {
     }
 }
 
-/// Notes submissions by threads that answer touches.
+/// Notes submissions by threads that answer touches, where they must not submit.
 fn submitters(
+    queue_is_shared: bool,
     misplaced: &Arc<Mutex<Vec<String>>>,
     watch: impl Fn(Arguments<'_>) + Send + Sync + 'static,
 ) -> Watch {
@@ -400,7 +418,7 @@ fn submitters(
     Arc::new(move |line| {
         let thread = std::thread::current();
         let answers = matches!(thread.name(), Some("vkhmm-fault" | "vkhmm-complete"));
-        if answers && line.to_string().starts_with("submit") {
+        if queue_is_shared && answers && line.to_string().starts_with("submit") {
             misplaced.lock().unwrap().push(format!("{thread:?}: {line}"));
         }
         watch(line);

@@ -13,6 +13,7 @@ mod in_thread;
 mod loss;
 mod model;
 mod overlap;
+mod parts;
 mod prefetch;
 mod refusals;
 mod regressions;

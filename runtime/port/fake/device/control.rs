@@ -22,6 +22,8 @@ pub struct DeviceCalls {
     pub control: u64,
     /// `submit`
     pub submit: u64,
+    /// `wait`, but not by way of `reach`
+    pub wait: u64,
     /// `read_frames` and `write_frames`
     pub frames: u64,
     /// Bytes copied in, by submissions.

@@ -7,6 +7,7 @@ use ash::vk;
 use core::fmt;
 use std::ffi::CString;
 use std::sync::Arc;
+use vkhmm_core::paging::layout as abi;
 
 /// How to make a kernel out of a module. The default takes the only entry point and every constant's default.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +105,7 @@ impl VulkanKernel {
         let checks = Checks { ctx, name: &name, reflection: &reflection };
         checks.version(words)?;
         checks.capabilities()?;
+        checks.paged()?;
         checks.limits(local_size)?;
         checks.specialisation(&options.spec)?;
         checks.subgroup(options.subgroup_size)?;
@@ -285,6 +287,18 @@ impl Checks<'_> {
         Ok(())
     }
 
+    /// A paged kernel and the host must agree on tables.
+    fn paged(&self) -> Result<(), KernelError> {
+        match self.reflection.paged {
+            Some(paged) if paged.version != abi::VERSION => Err(self.unsupported(
+                "a paged kernel",
+                format!("version {} of vkhmm.glsl", paged.version),
+                format!("version {}", abi::VERSION),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn limits(&self, local: [u32; 3]) -> Result<(), KernelError> {
         let limits = &self.ctx.physical.limits;
         for (need, have) in local.into_iter().zip(limits.max_compute_work_group_size) {
@@ -311,6 +325,9 @@ impl Checks<'_> {
             let no = |reason: String| {
                 Err(KernelError::Specialisation { kernel: self.name.into(), id: *id, reason })
             };
+            if self.reflection.paged.is_some() && [abi::MARKER_ID, abi::ITEMS_ID].contains(id) {
+                return no("it is what vkhmm.glsl says of the kernel, and not to be set".into());
+            }
             let Some(info) = self.reflection.spec_constants.iter().find(|s| s.id == *id) else {
                 let have: Vec<u32> = self.reflection.spec_constants.iter().map(|s| s.id).collect();
                 return no(format!("the module has no such constant; it has {have:?}"));

@@ -18,6 +18,7 @@ mod module;
 use module::Module;
 use rspirv::spirv::{BuiltIn, Decoration, Dim, ExecutionMode, ExecutionModel, Op, StorageClass, Word};
 use std::collections::BTreeMap;
+use vkhmm_core::paging::layout as abi;
 
 /// What one compute entry point needs and does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,17 @@ pub struct Reflection {
     pub capabilities: Vec<String>,
     /// Every specialisation constant of the module, ascending by id.
     pub spec_constants: Vec<SpecInfo>,
+    /// What it says of itself if it is a paged kernel (`shaders/vkhmm.glsl`).
+    pub paged: Option<Paged>,
+}
+
+/// A paged kernel: it resolves addresses itself, by tables whose address is the first of its push constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paged {
+    /// The version of `vkhmm_core::paging::layout` that it was compiled with.
+    pub version: u32,
+    /// Items of a group; zero if it goes on by groups.
+    pub items: u32,
 }
 
 /// Invocations of a work group in one dimension.
@@ -194,13 +206,15 @@ pub fn reflect(words: &[u32], entry_point: Option<&str>) -> Result<Reflection, R
             None => {}
         }
     }
+    let push = push.unwrap_or_default();
     Ok(Reflection {
+        paged: paged(&module, &push),
         local_size: local_size(&module, &entry)?,
         local_size_by_id: module.execution_mode(entry.function, ExecutionMode::LocalSizeId).is_some(),
         entry_point: entry.name,
         shared_bytes: layout::shared_bytes(&module, &shared)?,
         bindings: bindings.into_values().collect(),
-        push: push.unwrap_or_default(),
+        push,
         capabilities: module.capabilities(),
         spec_constants: spec_constants(&module)?,
     })
@@ -340,6 +354,16 @@ fn spec_constants(module: &Module) -> Result<Vec<SpecInfo>, ReflectError> {
         by_id.insert(id, SpecInfo { id, bytes });
     }
     Ok(by_id.into_values().collect())
+}
+
+/// What the constants of `shaders/vkhmm.glsl` say. A kernel with others of these numbers, or that pushes something else first, is none.
+fn paged(module: &Module, push: &PushLayout) -> Option<Paged> {
+    let constant = |wanted: u32| {
+        let (constant, _) = module.spec_ids().find(|(_, id)| *id == wanted)?;
+        u32::try_from(module.constant(constant).ok()?).ok()
+    };
+    let PushMember { offset: 0, kind: PushKind::Address, .. } = push.members.first()? else { return None };
+    Some(Paged { version: constant(abi::MARKER_ID)?, items: constant(abi::ITEMS_ID).unwrap_or(0) })
 }
 
 fn malformed(what: impl Into<String>) -> ReflectError {

@@ -1,4 +1,4 @@
-//! What host and shaders agree on; `shaders/include/vkhmm.glsl` says the same. All of it is in control memory, in 32-bit words of the
+//! What host and shaders agree on; `shaders/vkhmm.glsl` says the same. All of it is in control memory, in 32-bit words of the
 //! device's byte order; an address is two words, the low one first. Only the host writes the record, the tables and the ids, between
 //! submissions alone; kernels write feedback and bits by atomics, and the host takes them back to zero between submissions.
 //!
@@ -14,10 +14,14 @@
 /// Changes with anything below; a kernel carries the one it was compiled with.
 pub const VERSION: u32 = 1;
 
-/// The specialisation constant whose default is the [`VERSION`] of a paged kernel, and whose presence says that it is one.
-pub const MARKER_ID: u32 = 0x766b;
+/// The specialisation constant whose default is the [`VERSION`] of a paged kernel, and whose presence says that it is one. Compilers
+/// of before 2023 take no id above 2046.
+pub const MARKER_ID: u32 = 1896;
 
-/// First word of a record.
+/// The specialisation constant whose default says how many items a group has; a kernel that has none goes on by groups.
+pub const ITEMS_ID: u32 = 1897;
+
+/// First word of a record; its low byte is the [`VERSION`].
 pub const MAGIC: u32 = 0x6761_7001;
 
 /// Words of the record, by index.

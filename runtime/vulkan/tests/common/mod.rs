@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod paging;
+
 use core::ptr::NonNull;
 use core::time::Duration;
 use std::sync::Arc;

@@ -140,6 +140,32 @@ pub enum Error {
         /// Which access; the kernel itself comes after the last one.
         argument: usize,
     },
+    /// A paged kernel, launched as if it were none.
+    #[error("kernel `{kernel}` is paged: it finds what it touches by tables; launch it with launch_paged")]
+    Paged {
+        /// The kernel.
+        kernel: String,
+    },
+    /// A kernel that is not paged where one that is, is wanted.
+    #[error("kernel `{kernel}` is not paged: include vkhmm.glsl in its shader, or launch it with launch")]
+    NotPaged {
+        /// The kernel.
+        kernel: String,
+    },
+    /// A part of an allocation where paged launches take all of it.
+    #[error(
+        "argument {argument} of a paged launch is bytes {start}..{end} of an allocation of {bytes}: pass all of it, only what is touched moves"
+    )]
+    NotWhole {
+        /// Which access.
+        argument: usize,
+        /// First byte given.
+        start: u64,
+        /// One past the last.
+        end: u64,
+        /// Bytes of the allocation.
+        bytes: u64,
+    },
     /// `split_at_mut` inside a page: no page may be in two exclusive views.
     #[error("element {mid} is not at the start of a page: the nearest that is, is {nearest}")]
     Unaligned {

@@ -6,7 +6,7 @@ use crate::kernel::Kernel;
 use crate::ports::Op;
 use crate::record::Recorder;
 use crate::runtime::{Inner, Runtime};
-use crate::{AccessKind, Result};
+use crate::{AccessKind, Paging, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vkhmm_engine::{Argument, BindTo, LaunchSpec};
@@ -37,7 +37,7 @@ impl Grid {
         Self::Groups([x, y, z])
     }
 
-    fn resolve(self, local: [u32; 3], max: [u32; 3]) -> Result<[u32; 3]> {
+    pub(crate) fn resolve(self, local: [u32; 3], max: [u32; 3]) -> Result<[u32; 3]> {
         let groups = match self {
             Self::Groups(groups) => groups,
             Self::Linear(items) => {
@@ -108,6 +108,13 @@ impl Launch {
     }
 }
 
+impl Launch {
+    /// What paging did, once a paged launch is over.
+    pub fn paging(&self) -> Option<Paging> {
+        self.ops.iter().find_map(|op| op.paging())
+    }
+}
+
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Launch").field("done", &self.is_done()).finish_non_exhaustive()
@@ -124,13 +131,12 @@ impl Runtime {
     ///
     /// # Errors
     /// On every error nothing has changed. `Arguments`, `WritesReadOnlyArgument`, `GridTooLarge`, `BindingTooLarge`, `Misaligned`,
-    /// `ForeignRuntime`, and the [`crate::MemoryError`]s.
+    /// `ForeignRuntime`, `Paged`, and the [`crate::MemoryError`]s.
     pub fn launch<'a>(&self, kernel: &Kernel, grid: Grid, arguments: impl Arguments<'a>) -> Result<Launch> {
         let collected = arguments.collect_all();
-        let foreign = collected.accesses.iter().position(|a| !Arc::ptr_eq(&a.inner, &self.inner));
-        let foreign_kernel = !std::ptr::eq(kernel.owner.as_ptr(), Arc::as_ptr(&self.inner));
-        if let Some(argument) = foreign.or(foreign_kernel.then_some(collected.accesses.len())) {
-            return Err(Error::ForeignRuntime { argument });
+        foreign(&self.inner, kernel, &collected.accesses)?;
+        if kernel.kernel.reflection().paged.is_some() {
+            return Err(Error::Paged { kernel: kernel.name().into() });
         }
         let profile = self.inner.engine.device().profile();
         let groups = grid.resolve(kernel.local_size(), profile.groups_max)?;
@@ -210,6 +216,16 @@ impl Runtime {
     }
 }
 
+/// Refuses what belongs to another runtime.
+pub(crate) fn foreign(inner: &Arc<Inner>, kernel: &Kernel, accesses: &[Access<'_>]) -> Result<()> {
+    let argument = accesses.iter().position(|a| !Arc::ptr_eq(&a.inner, inner));
+    let foreign_kernel = !std::ptr::eq(kernel.owner.as_ptr(), Arc::as_ptr(inner));
+    match argument.or(foreign_kernel.then_some(accesses.len())) {
+        Some(argument) => Err(Error::ForeignRuntime { argument }),
+        None => Ok(()),
+    }
+}
+
 fn argument_count(kernel: &Kernel, have: usize) -> Error {
     let reflection = kernel.kernel.reflection();
     let addresses = reflection.push.members.iter().filter(|m| m.kind == PushKind::Address).count();
@@ -221,7 +237,7 @@ fn argument_count(kernel: &Kernel, have: usize) -> Error {
 }
 
 /// The push-constant block with every value in its place; addresses are left for the engine.
-fn push_constants(kernel: &Kernel, binds: &[BindTo], values: &[Vec<u8>]) -> Result<Vec<u8>> {
+pub(crate) fn push_constants(kernel: &Kernel, binds: &[BindTo], values: &[Vec<u8>]) -> Result<Vec<u8>> {
     let layout = &kernel.kernel.reflection().push;
     let bound = |m: &&PushMember| !binds.contains(&BindTo::Address(m.offset));
     let open: Vec<&PushMember> = layout.members.iter().filter(bound).collect();
@@ -242,7 +258,7 @@ fn push_constants(kernel: &Kernel, binds: &[BindTo], values: &[Vec<u8>]) -> Resu
             at += 1;
         } else if rest
             && start + value.len() == layout.bytes as usize
-            && binds.iter().all(|b| *b == BindTo::Binding)
+            && binds.iter().all(|b| !matches!(b, BindTo::Address(at) if *at as usize >= start))
         {
             at = open.len();
         } else {

@@ -14,6 +14,7 @@ mod hints;
 mod kernel;
 mod launch;
 mod managed;
+mod paged;
 mod ports;
 mod record;
 mod runtime;
@@ -41,8 +42,8 @@ pub use bytemuck::Pod;
 pub use vkhmm_core::advice::{Advice, Advised, Side};
 pub use vkhmm_core::pagemap::{self, Location, MemoryKind, PageFlags};
 pub use vkhmm_engine::{
-    AccessKind, Attributes, PlacementKind, Places, Residency, SkipReason, Skipped, Stats, TraceCause,
-    TraceEvent, Waits,
+    AccessKind, Attributes, PagingReport as Paging, PlacementKind, Places, Residency, SkipReason, Skipped,
+    Stats, TraceCause, TraceEvent, Waits,
 };
 pub use vkhmm_port::DeviceError;
 pub use vkhmm_port::host::Errno;

@@ -23,6 +23,7 @@ mod home;
 mod in_place;
 mod launch;
 mod loss;
+mod paged;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -126,6 +127,8 @@ pub struct Block {
     pinned: PageMask,
     devices: [DevicePlanes; 1],
     holds: Vec<Hold>,
+    /// What paged operations hold for their life; see [`Block::hold_paged`].
+    paged: Vec<Hold>,
     /// Host guards: the pages stay on the host, CPU access proceeds.
     guards: Vec<(OpId, PageMask)>,
     transfers: Vec<Transfer>,
@@ -166,6 +169,7 @@ impl Block {
                 uses: Uses::NONE,
             }],
             holds: Vec::with_capacity(Self::HOLDS_MAX),
+            paged: Vec::with_capacity(Self::PAGED_HOLDS_MAX),
             guards: Vec::with_capacity(Self::GUARDS_USUAL),
             transfers: Vec::with_capacity(Self::TRANSFERS_MAX),
             thrash: Thrash::default(),
@@ -246,7 +250,7 @@ impl Block {
         self.lost
     }
 
-    /// Who holds what.
+    /// Who holds what, but for [`Block::paged_holds`].
     pub fn holds(&self) -> &[Hold] {
         &self.holds
     }
@@ -288,7 +292,8 @@ impl Block {
 
     /// Whether no operation uses the block.
     pub fn is_idle(&self) -> bool {
-        self.holds.is_empty() && self.transfers.is_empty() && self.guards.is_empty()
+        let is_held = !self.holds.is_empty() || !self.paged.is_empty();
+        !is_held && self.transfers.is_empty() && self.guards.is_empty()
     }
 
     /// Whether another operation can be noted.
@@ -319,6 +324,7 @@ impl Block {
             && (self.parked_read | self.parked_write).is_empty()
             && self.lost.is_empty()
             && self.pinned.is_empty()
+            && self.paged.is_empty()
             && self.holds.iter().all(|h| ordered(h.op));
         let device_valid = quiet && self.dev().valid.covers(&self.used);
         let host = (self.host_valid | self.mapped) & self.used;
@@ -339,9 +345,10 @@ impl Block {
 
     /// `op` is done or cancelled: its holds and transfers end (I3). Returns whether it had any.
     pub fn finish(&mut self, op: OpId) -> bool {
-        let count = |b: &Self| b.holds.len() + b.transfers.len() + b.guards.len();
+        let count = |b: &Self| b.holds.len() + b.paged.len() + b.transfers.len() + b.guards.len();
         let before = count(self);
         self.holds.retain(|h| h.op != op);
+        self.paged.retain(|h| h.op != op);
         self.transfers.retain(|t| t.op != op);
         self.guards.retain(|(guard, _)| *guard != op);
         self.refresh_holds();
@@ -362,7 +369,8 @@ impl Block {
 
     /// Pages that operations hold with `kind`.
     pub fn holds_of(&self, kind: HoldKind) -> PageMask {
-        self.holds.iter().filter(|h| h.kind == kind).fold(PageMask::EMPTY, |all, h| all | h.mask)
+        let all = self.holds.iter().chain(&self.paged);
+        all.filter(|h| h.kind == kind).fold(PageMask::EMPTY, |all, h| all | h.mask)
     }
 
     fn refresh_holds(&mut self) {
@@ -379,6 +387,7 @@ impl Block {
         }
         *self = Self {
             holds: core::mem::take(&mut self.holds),
+            paged: core::mem::take(&mut self.paged),
             guards: core::mem::take(&mut self.guards),
             transfers: core::mem::take(&mut self.transfers),
             ..Self::new(self.geometry, PageMask::EMPTY)

@@ -277,7 +277,8 @@ pub trait Placement {
     fn unpin(&mut self, range: RangeId, subs: Range<u32>);
 
     /// A range is freed: its spans are gone, their frames wait for `deps` and for whoever placement knows uses them. Operations
-    /// in `deps` have yet to be [submitted](Self::submitted). Answers which spans those were.
+    /// in `deps` have yet to be [submitted](Self::submitted). Answers which spans those were, also such as
+    /// an open plan has ended: if it is aborted, nobody else says that they are gone.
     fn release(&mut self, range: RangeId, deps: Deps) -> Vec<SpanId>;
 
     /// Gives up spans that are neither pinned nor queued; possibly fewer than the goal says. Commit, abort and submit as with

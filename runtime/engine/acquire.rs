@@ -141,7 +141,7 @@ impl<P: Ports> Engine<P> {
         spec.arguments.iter().filter_map(Argument::target).for_each(|range| {
             self.settle_way(range);
         });
-        let (wants, of_argument) = self.wants(&spec);
+        let (wants, of_argument) = self.wants(&spec, false);
         self.check_capacity(&wants)?;
         self.import_arguments(&spec);
         self.catch_up();
@@ -151,7 +151,7 @@ impl<P: Ports> Engine<P> {
         // Before its first hold: whoever finds that hold looks.
         self.acquires_open.fetch_add(1, Ordering::AcqRel);
         let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
-        let ops = Ops { aim: Aim::Acquire, main, copy, evict };
+        let ops = Ops { aim: Aim::Acquire, main, copy, evict, round: None };
         match self.admit_at_once(&ops, &spec, &wants, &of_argument) {
             Ok((parts, foreign)) => {
                 Counters::add(&self.counters.acquires, 1);
@@ -214,6 +214,7 @@ impl<P: Ports> Engine<P> {
                     self.check_arguments(spec)?;
                     unreachable!("dead is for good");
                 }
+                Err(Refusal::Paged(_)) => return Err(busy("a paged launch uses it")),
                 // A launch that another thread is about to submit: that ends without the device.
                 Err(Refusal::Wait | Refusal::NoRoom) if tries < DECIDING_TRIES && self.is_deciding(spec) => {
                     tries += 1;
@@ -302,6 +303,15 @@ impl<P: Ports> Engine<P> {
             block.launch_deps(&plan.masks, |id, _| found(id));
         }
         match by {
+            Some(by) => Err(acquired(&plan.range, &by)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a request that would hold pages that an application has, however. Under the block's lock.
+    pub(crate) fn check_not_acquired(&self, plan: &BlockPlan<P>, block: &Block) -> Result<(), EngineError> {
+        let holders = block.holds().iter().filter(|hold| hold.mask.intersects(&plan.masks.all()));
+        match holders.filter_map(|hold| self.open_op(hold.op)).next() {
             Some(by) => Err(acquired(&plan.range, &by)),
             None => Ok(()),
         }

@@ -6,13 +6,16 @@ pub(crate) mod blocks;
 mod commit;
 mod evict;
 mod holds;
+mod paged;
 mod parts;
 mod turns;
+mod wants;
 
 pub(crate) use turns::Turns;
 
 use crate::arena::{NoFrames, Placing};
 use crate::launch::Bound;
+use crate::paged::Tables;
 use crate::range::Claim;
 use crate::report::Place;
 use crate::stats::Counters;
@@ -42,6 +45,8 @@ pub(crate) enum Aim {
     Hint,
     /// Room is to be made.
     Evict,
+    /// A paged operation is to hold its ranges; its rounds are launches.
+    Paged,
 }
 
 /// The three operations of one request: itself, its copies in (and moves), its evictions.
@@ -50,6 +55,8 @@ pub(crate) struct Ops<P: Ports> {
     pub(crate) main: Arc<Op<P>>,
     pub(crate) copy: Arc<Op<P>>,
     pub(crate) evict: Arc<Op<P>>,
+    /// The tables that it writes, if it is a round of a paged operation.
+    pub(crate) round: Option<Arc<Tables<P>>>,
 }
 
 impl<P: Ports> Ops<P> {
@@ -67,6 +74,8 @@ pub(crate) enum Refusal {
     Lost,
     /// A range that the launch names was freed meanwhile; which, likewise.
     Freed,
+    /// A paged operation holds pages: it needs turns to come to its end, so that is waited for without one.
+    Paged(OpId),
     Error(EngineError),
 }
 
@@ -74,7 +83,9 @@ pub(crate) enum Refusal {
 pub(crate) struct Admitted<P: Ports> {
     /// Where its arguments lie.
     pub(crate) bound: Vec<Option<Bound<P>>>,
-    /// Bytes that are copied in or made there for it.
+    /// Bytes that are copied in for it.
+    pub(crate) in_bytes: u64,
+    /// Those, and what is made there.
     pub(crate) moved_bytes: u64,
 }
 
@@ -109,17 +120,18 @@ impl<P: Ports> Found<P> {
 }
 
 impl<P: Ports> Engine<P> {
-    /// The slow path of a launch, and all of a pin to the device. Returns the operation of its copies in.
+    /// The slow path of a launch, all of a pin to the device, and of a round, which writes its tables.
     pub(crate) fn launch_admitted(
         &self,
         op: &Arc<Op<P>>,
         spec: &LaunchSpec<P>,
         aim: Aim,
-    ) -> Result<Arc<Op<P>>, EngineError> {
+        round: Option<Arc<Tables<P>>>,
+    ) -> Result<Admitted<P>, EngineError> {
         spec.arguments.iter().filter_map(Argument::target).for_each(|range| {
             self.settle_way(range);
         });
-        let (wants, of_argument) = self.wants(spec);
+        let (wants, of_argument) = self.wants(spec, round.is_some());
         // What can never be placed is refused below; it must not pin the host's pages first.
         let subs: u64 = wants.iter().map(|w| u64::from(w.subs.end - w.subs.start)).sum();
         if subs <= u64::from(self.arena.lock().limit_frames()) {
@@ -127,39 +139,57 @@ impl<P: Ports> Engine<P> {
         }
         self.catch_up();
         let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
-        let ops = Ops { aim, main: Arc::clone(op), copy, evict };
-        let turn = self.take_turn();
-        let at = self.places.enter(Place::Admission);
+        let ops = Ops { aim, main: Arc::clone(op), copy, evict, round };
+        let outcome = self.in_turn(spec, || self.try_admit(&ops, spec, &wants, &of_argument));
+        if outcome.is_err() {
+            self.forget_ops(&[ops.copy.id, ops.evict.id]);
+        }
+        outcome
+    }
+
+    /// Tries in one's turn until it is done, or can never be. Whoever meets a paged operation gives the turn back, and asks for another
+    /// one once that is over.
+    pub(crate) fn in_turn<T>(
+        &self,
+        spec: &LaunchSpec<P>,
+        mut attempt: impl FnMut() -> Result<T, Refusal>,
+    ) -> Result<T, EngineError> {
         let mut waited = false;
         let mut watch = Watch::new(self);
-        let outcome = loop {
-            let seen = self.progress.epoch();
-            if let Err(error) = self.check_alive() {
-                break Err(error);
-            }
-            match self.try_admit(&ops, spec, &wants, &of_argument) {
-                Ok(_) => break Ok(()),
-                Err(Refusal::Error(error)) => break Err(error),
-                Err(Refusal::Lost) => break Err(self.name_the_lost(spec)),
-                Err(Refusal::Freed) => break self.check_arguments(spec), // dead is for good
-                Err(Refusal::Wait | Refusal::NoRoom) => {
-                    waited = true;
-                    self.flush();
-                    self.wait_in_turn(seen);
-                    watch.check(self, || alloc::format!("launch `{}` waits for admission", spec.label));
+        let outcome = 'turns: loop {
+            let turn = self.take_turn();
+            let at = self.places.enter(Place::Admission);
+            let paged = loop {
+                let seen = self.progress.epoch();
+                if let Err(error) = self.check_alive() {
+                    break 'turns Err(error);
                 }
-            }
+                match attempt() {
+                    Ok(done) => break 'turns Ok(done),
+                    Err(Refusal::Error(error)) => break 'turns Err(error),
+                    Err(Refusal::Lost) => break 'turns Err(self.name_the_lost(spec)),
+                    Err(Refusal::Freed) => {
+                        break 'turns Err(self.check_arguments(spec).expect_err("dead is for good"));
+                    }
+                    Err(Refusal::Paged(op)) => break op,
+                    Err(Refusal::Wait | Refusal::NoRoom) => {
+                        waited = true;
+                        self.flush();
+                        self.wait_in_turn(seen);
+                        watch.check(self, || alloc::format!("launch `{}` waits for admission", spec.label));
+                    }
+                }
+            };
+            drop(at);
+            drop(turn);
+            waited = true;
+            self.wait_for_paged(paged, &mut watch, &spec.label);
         };
-        drop(at);
-        drop(turn);
         watch.over(self, &spec.label);
         if waited {
             Counters::add(&self.counters.launches_waited, 1);
         }
-        if outcome.is_err() {
-            self.forget_ops(&[ops.copy.id, ops.evict.id]);
-        }
-        outcome.map(|()| ops.copy)
+        outcome
     }
 
     /// The error that names what is lost of a launch's arguments.
@@ -177,41 +207,6 @@ impl<P: Ports> Engine<P> {
                 self.ensure_import(range, (argument.bytes.start / block_bytes) as u32..to);
             }
         }
-    }
-
-    /// One want per range and neighbourhood: arguments that overlap, touch or share a block need one span. Also says which want
-    /// each argument is part of.
-    pub(crate) fn wants(&self, spec: &LaunchSpec<P>) -> (Vec<Want>, Vec<Option<usize>>) {
-        let g = self.config.geometry;
-        let per_block = g.subs_per_block();
-        let mut wants: Vec<Want> = Vec::new();
-        for argument in &spec.arguments {
-            let Some(range) = argument.framed() else { continue };
-            let mut subs = argument.subs(g.frame_bytes());
-            let block = |s: &Range<u32>| s.start / per_block..s.end.div_ceil(per_block);
-            let near = |w: &Want, s: &Range<u32>| {
-                let (a, b) = (block(&w.subs), block(s));
-                w.range == range.id && a.start < b.end && b.start < a.end
-            };
-            while let Some(at) = wants.iter().position(|w| near(w, &subs)) {
-                let other = wants.swap_remove(at).subs;
-                subs = subs.start.min(other.start)..subs.end.max(other.end);
-            }
-            let range_subs = range.bytes.div_ceil(g.frame_bytes()) as u32;
-            wants.push(Want { range: range.id, range_subs, subs, scattered: range.is_sparse() });
-        }
-        let of_argument = spec
-            .arguments
-            .iter()
-            .map(|argument| {
-                let range = argument.framed()?;
-                let subs = argument.subs(g.frame_bytes());
-                wants
-                    .iter()
-                    .position(|w| w.range == range.id && w.subs.start <= subs.start && subs.end <= w.subs.end)
-            })
-            .collect();
-        (wants, of_argument)
     }
 
     /// Earlier requests that claimed the frames of these sub-blocks: they may have left some of them alone, whose former users only
@@ -269,7 +264,7 @@ impl<P: Ports> Engine<P> {
         let mut blocks = self.argument_blocks(spec);
         for plan in blocks.values_mut() {
             let block = plan.range.blocks[plan.index as usize].lock();
-            self.check_block(plan, &block)?;
+            self.check_block(ops, plan, &block)?;
             if ops.main.is_open() {
                 self.check_crowd(&plan.range, &block).map_err(Refusal::Error)?;
             }
@@ -342,6 +337,9 @@ impl<P: Ports> Engine<P> {
             let in_place = blocks.values().any(|plan| plan.in_place);
             Counters::add(&self.counters.launches_in_place, u64::from(in_place));
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));
+            if let Some(tables) = &ops.round {
+                tables.fill(self, spec, &bound);
+            }
         }
         if acquires || ops.aim == Aim::Pin {
             self.pin_placed(wants);
@@ -355,6 +353,6 @@ impl<P: Ports> Engine<P> {
         Counters::add(arrived, bytes);
         let moved_bytes = bytes + item.fills.iter().map(|(_, bytes)| bytes).sum::<u64>();
         self.put(item);
-        Ok(Admitted { bound, moved_bytes })
+        Ok(Admitted { bound, in_bytes: bytes, moved_bytes })
     }
 }

@@ -181,7 +181,7 @@ impl<P: Ports> Engine<P> {
             left.deciding += range.gate.lock().deciding;
             for block in &range.blocks {
                 let block = block.lock();
-                left.holds += block.holds().len() + block.transfers().len();
+                left.holds += block.holds().len() + block.paged_holds().len() + block.transfers().len();
                 left.holds += usize::from(!block.pinned().is_empty());
                 let (reads, writes) = block.parked();
                 left.parked += (reads | writes).count();

@@ -14,7 +14,8 @@ use vkhmm_port::{Mutex, Signal};
 
 impl<P: Ports> Engine<P> {
     /// Gives up what the pages wholly inside `bytes` are; those partly inside keep it. Until they are written again they read as some
-    /// earlier bytes of theirs, or zeros, the same ones every time. Waits for nothing on the device. Frames of spans that lie
+    /// earlier bytes of theirs, or zeros, the same ones every time. Waits for nothing on the device: what a paged launch
+    /// that is not over may still touch keeps its bytes. Frames of spans that lie
     /// inside are given back, unless something that is not submitted yet uses them; others are given up without a copy.
     ///
     /// The caller has what a `&mut` of the bytes gives. Returns the bytes whose copy home is saved.
@@ -30,7 +31,7 @@ impl<P: Ports> Engine<P> {
             loop {
                 let seen = self.progress.epoch();
                 let mut block = range.blocks[index as usize].lock();
-                let dead = covered & block.device_valid();
+                let dead = (covered & block.device_valid()).minus(&block.paged_pages());
                 if dead.is_empty() {
                     break;
                 }

@@ -119,6 +119,44 @@ pub enum EngineError {
         /// Which argument.
         argument: usize,
     },
+    /// A grid of more groups, or items in all, than paged kernels count.
+    #[error(
+        "a paged launch of {groups} groups: at most {most}, so that kernels count groups and items in 32 bits; launch parts"
+    )]
+    TooManyGroups {
+        /// Groups of the grid.
+        groups: u64,
+        /// Most that a kernel with so many items a group may have.
+        most: u64,
+    },
+    /// A paged kernel asked for what it was not given. Its other groups may have finished.
+    #[error(
+        "the paged kernel of `{label}` asked for {count} elements outside its ranges, or for another access than given: it may touch \
+         only what the launch names"
+    )]
+    Outside {
+        /// The launch's label.
+        label: Arc<str>,
+        /// How many, in one round.
+        count: u32,
+    },
+    /// A group of a paged kernel found all that it asked for, and did not end. Its other groups may have finished.
+    #[error(
+        "group {group} of the paged kernel of `{label}` found all that it asked for and did not finish: each group must vote, or end \
+         its items"
+    )]
+    Unfinished {
+        /// The launch's label.
+        label: Arc<str>,
+        /// Its number in the grid.
+        group: u32,
+    },
+    /// The system has no thread for the rounds of a paged launch.
+    #[error("no thread for a paged launch: {why}")]
+    NoThread {
+        /// What the system said.
+        why: Arc<str>,
+    },
     /// The interval ends past the allocation.
     #[error("bytes {start}..{end} are not inside `{label}` of {len} bytes")]
     OutOfRange {

@@ -77,6 +77,11 @@ impl<P: Ports> Engine<P> {
             for (index, touched, _) in range.cut(bytes) {
                 let mut block = range.blocks[index as usize].lock();
                 let pages = touched & block.used();
+                // Rounds take pages anywhere; a guard would stand in their way.
+                if guard.is_some() && block.paged_by(pages).is_some() {
+                    waiting = true;
+                    continue;
+                }
                 match self.home_block(range, index, &mut block, pages, kind)? {
                     Ready::Wait => waiting = true,
                     Ready::Yes => {

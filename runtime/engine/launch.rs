@@ -156,7 +156,7 @@ impl<P: Ports> Engine<P> {
         let op = self.new_op(&spec.label);
         let outcome = match self.try_resident(&op, spec) {
             Ok(()) => Ok(()),
-            Err(spec) => self.launch_admitted(&op, &spec, Aim::Launch).map(drop),
+            Err(spec) => self.launch_admitted(&op, &spec, Aim::Launch, None).map(drop),
         };
         if let Err(error) = outcome {
             if let EngineError::DeviceLost { cause } = &error {

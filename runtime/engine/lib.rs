@@ -36,6 +36,7 @@ mod launch;
 mod lose;
 mod memory;
 mod op;
+mod paged;
 mod pins;
 mod prefetch;
 mod range;
@@ -54,6 +55,7 @@ pub use error::EngineError;
 pub use host::{GuardKind, Residency};
 pub use launch::{AccessKind, Argument, BindTo, LaunchSpec};
 pub use op::{Op, OpStatus};
+pub use paged::{PagedArgument, PagedSpec, PagingReport};
 pub use pins::PinId;
 pub use prefetch::{Part, Prefetch, SkipReason, Skipped};
 pub use range::{PlacementKind, RangeCell};
@@ -193,6 +195,10 @@ pub struct Engine<P: Ports> {
     next_op: AtomicU64,
     /// Acquires that are being asked for, or open.
     pub(crate) acquires_open: AtomicU32,
+    /// Paged launches that are not over.
+    pub(crate) paged: AtomicU32,
+    /// Lock: leaf. Owns tables that kernels of a lost device may still reach.
+    pub(crate) kept_tables: MutexOf<P, Vec<Arc<paged::Tables<P>>>>,
     /// Guesses on their way home.
     pub(crate) ahead: AtomicU32,
     pub(crate) clock: AtomicU64,
@@ -251,6 +257,8 @@ impl<P: Ports> Engine<P> {
             places: report::Places::default(),
             next_op: AtomicU64::new(1),
             acquires_open: AtomicU32::new(0),
+            paged: AtomicU32::new(0),
+            kept_tables: exec.mutex(Rank::Leaf, Vec::new()),
             ahead: AtomicU32::new(0),
             clock: AtomicU64::new(1),
             lost: AtomicBool::new(false),
@@ -370,8 +378,18 @@ impl<P: Ports> Engine<P> {
     /// Waits until `op` is over, or `timeout` has passed; submits what it needs first. Whether it is over.
     ///
     /// # Errors
-    /// `DeviceLost`, `ForkedChild`.
+    /// `DeviceLost`, `ForkedChild`; of a paged launch what ended it early: `WorkingSetTooLarge`, `Outside`, `Unfinished`, or what a
+    /// port said.
     pub fn wait(&self, op: &Op<P>, timeout: Option<Duration>) -> Result<bool, EngineError> {
+        let over = self.wait_over(op, timeout)?;
+        match op.failure().filter(|_| over) {
+            Some(error) => Err(error),
+            None => Ok(over),
+        }
+    }
+
+    /// [`Engine::wait`], however it ended.
+    pub(crate) fn wait_over(&self, op: &Op<P>, timeout: Option<Duration>) -> Result<bool, EngineError> {
         self.check_owned()?;
         let until = timeout.map(|t| self.exec.now() + t.as_nanos() as u64);
         let _at = self.places.enter(Place::Operation);
@@ -418,7 +436,7 @@ impl<P: Ports> Engine<P> {
     pub fn sync(&self) -> Result<(), EngineError> {
         let open: Vec<_> = self.ops.lock().values().cloned().collect();
         for op in open.into_iter().filter(|op| !op.is_open()) {
-            self.wait(&op, None)?;
+            self.wait_over(&op, None)?;
         }
         // Also where the loss was settled before anybody asked: which it is depends on who was faster.
         self.check_alive()

@@ -1,8 +1,9 @@
 //! Operations: a launch, a migration, a guard, from queued to done; and the flights that bring them there.
 
-use crate::Ports;
 use crate::arena::Buffer;
+use crate::paged::PagingReport;
 use crate::range::RangeCell;
+use crate::{EngineError, Ports};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -60,6 +61,10 @@ struct OpInner<P: Ports> {
     blocks: Vec<BlockRef<P>>,
     /// What an application's own work uses: no submission of ours names them.
     buffers: Vec<Buffer<P>>,
+    /// Of a paged launch.
+    paging: Option<PagingReport>,
+    /// Why it ended early.
+    failure: Option<EngineError>,
 }
 
 impl<P: Ports> Op<P> {
@@ -75,7 +80,14 @@ impl<P: Ports> Op<P> {
             elapsed_ns: Arc::new(AtomicU64::new(0)),
             inner: exec.mutex(
                 Rank::Leaf,
-                OpInner { uses: Uses::NONE, waited: Uses::NONE, blocks: Vec::new(), buffers: Vec::new() },
+                OpInner {
+                    uses: Uses::NONE,
+                    waited: Uses::NONE,
+                    blocks: Vec::new(),
+                    buffers: Vec::new(),
+                    paging: None,
+                    failure: None,
+                },
             ),
         })
     }
@@ -98,6 +110,29 @@ impl<P: Ports> Op<P> {
     /// Device time of its kernel in nanoseconds; zero until it is over, or where the device has no clock.
     pub fn elapsed_ns(&self) -> u64 {
         self.elapsed_ns.load(Ordering::Relaxed)
+    }
+
+    /// Of a paged launch that has had a round: what it took so far, or in all once it is over.
+    pub fn paging(&self) -> Option<PagingReport> {
+        self.inner.lock().paging
+    }
+
+    /// As [`Op::paging`], unless somebody holds the lock.
+    pub(crate) fn try_paging(&self) -> Option<PagingReport> {
+        self.inner.try_lock().and_then(|inner| inner.paging)
+    }
+
+    pub(crate) fn set_paging(&self, report: PagingReport) {
+        self.inner.lock().paging = Some(report);
+    }
+
+    /// Why it ended early, without loss: of a paged launch alone, and before it is over.
+    pub fn failure(&self) -> Option<EngineError> {
+        self.inner.lock().failure.clone()
+    }
+
+    pub(crate) fn fail(&self, error: EngineError) {
+        self.inner.lock().failure = Some(error);
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -60,7 +60,7 @@ impl<P: Ports> Engine<P> {
         let spec = LaunchSpec { kernel: None, groups: [0; 3], arguments, push: Vec::new(), label };
         // Before the frames are: whoever is refused for them finds it.
         range.device_pins.lock().push((op.id, subs));
-        let outcome = self.launch_admitted(&op, &spec, Aim::Pin);
+        let outcome = self.launch_admitted(&op, &spec, Aim::Pin, None);
         if let Err(error) = outcome {
             if let EngineError::DeviceLost { cause } = &error {
                 self.note_loss(cause); // a port may have said so first to this pin

@@ -255,7 +255,7 @@ impl<P: Ports> Engine<P> {
         let arguments = parts.iter().map(argument).collect();
         let label = Arc::clone(&parts[0].0.label);
         let spec = LaunchSpec { kernel: None, groups: [0; 3], arguments, push: Vec::new(), label };
-        let (wants, of_argument) = self.wants(&spec);
+        let (wants, of_argument) = self.wants(&spec, false);
         let subs: u64 = wants.iter().map(|want| want.subs.len() as u64).sum();
         if subs > u64::from(self.arena.lock().limit_frames()) {
             return Err(Missed::Skip(SkipReason::NoRoom));
@@ -266,6 +266,7 @@ impl<P: Ports> Engine<P> {
             main: self.new_op(&spec.label),
             copy: self.new_op(&spec.label),
             evict: self.new_op(&spec.label),
+            round: None,
         };
         let admitted = match self.take_turn_at_once() {
             // In one's turn: a loss is settled in a turn, and ends nothing that comes after.
@@ -291,7 +292,7 @@ impl<P: Ports> Engine<P> {
 
     fn missed(&self, refusal: Refusal, spec: &LaunchSpec<P>) -> Missed {
         Missed::Skip(match refusal {
-            Refusal::Wait => SkipReason::Busy,
+            Refusal::Wait | Refusal::Paged(_) => SkipReason::Busy,
             Refusal::NoRoom => SkipReason::NoRoom,
             Refusal::Lost => return Missed::Error(self.name_the_lost(spec)),
             Refusal::Freed => return Missed::Error(EngineError::UnknownRange { argument: 0 }),

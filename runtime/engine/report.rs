@@ -16,6 +16,7 @@ use vkhmm_port::{Exec, Mutex};
 pub(crate) enum Place {
     Turn,
     Admission,
+    Paged,
     EmptyQueue,
     Eviction,
     Operation,
@@ -29,9 +30,10 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Turn, "wait for their turn to be admitted"),
         (Self::Admission, "are being admitted, or wait for room"),
+        (Self::Paged, "wait until a paged launch is over, to be admitted"),
         (Self::EmptyQueue, "wait until every admitted request is submitted, to evict"),
         (Self::Eviction, "evict"),
         (Self::Operation, "wait for an operation"),
@@ -173,6 +175,10 @@ impl<P: Ports> Engine<P> {
         for op in ops.iter().take(LINES_MAX) {
             let age = age(now, op.since);
             write!(out, "  #{} `{}` {:?}, open for {age:.3} s", op.id.0, op.label, op.status())?;
+            if let Some(paging) = op.try_paging() {
+                let (rounds, runs, groups) = (paging.rounds, paging.group_runs, paging.groups);
+                write!(out, ", paged: {rounds} rounds of {runs} groups in all for {groups}")?;
+            }
             match op.try_uses() {
                 Some(uses) if uses.is_none() => writeln!(out, ", no ticket yet")?,
                 Some(uses) => {
@@ -234,6 +240,9 @@ impl<P: Ports> Engine<P> {
         write!(out, "  `{}` block {index} ({}):", range.label, Locations(&block))?;
         for hold in block.holds() {
             write!(out, " #{} holds {} {:?};", hold.op.0, Pages(hold.mask), hold.kind)?;
+        }
+        for hold in block.paged_holds() {
+            write!(out, " #{} pages {} {:?};", hold.op.0, Pages(hold.mask), hold.kind)?;
         }
         for transfer in block.transfers() {
             write!(

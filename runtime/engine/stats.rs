@@ -98,6 +98,14 @@ counters! {
     gate_words,
     /// Launches that worked on some argument in place.
     launches_in_place,
+    /// Paged launches, which are launches, too.
+    launches_paged,
+    /// Rounds of paged launches.
+    paged_rounds,
+    /// Groups of all those rounds.
+    paged_group_runs,
+    /// Sub-blocks that groups of theirs asked for and did not find.
+    paged_misses,
     /// Launches that had to wait for capacity or for bytes on their way.
     launches_waited,
     /// Acquires that were granted.

@@ -12,10 +12,12 @@
 //! whoever breaks a port's contract (a wait for work that nobody submitted, a copy that races with another one, a punch under an
 //! import) is stopped by a panic that says so.
 
+mod address;
 mod device;
 mod exec;
 mod host;
 pub(crate) mod memory;
+pub mod paged;
 mod profile;
 mod queue;
 mod semaphore;

@@ -19,6 +19,7 @@ mod kernel;
 mod ledger;
 mod many;
 mod met;
+mod paged;
 mod setting;
 mod touch;
 mod trouble;
@@ -104,6 +105,9 @@ pub(crate) struct Stage {
     /// Acquires that were ever asked for, and those of them that are over.
     acquires_asked: AtomicU64,
     acquires_gone: AtomicU64,
+    /// Paged launches that were ever asked for, and those of them that are known to be over.
+    paged_asked: AtomicU64,
+    paged_gone: AtomicU64,
     /// How often the device's memory was taken down.
     teardowns: AtomicU64,
     met: Arc<Mutex<Met>>,
@@ -159,7 +163,9 @@ impl Stage {
         if calm && self.decisions.is_none() {
             self.met().longest(took);
             // That a submission failed the completion thread learns when it looks again.
-            let patience = if self.is_lost() { 3 * PATIENCE_NS } else { PATIENCE_NS };
+            // Whoever comes after a paged launch waits for all its rounds.
+            let long = self.is_lost() || self.setting.paged;
+            let patience = if long { 3 * PATIENCE_NS } else { PATIENCE_NS };
             assert!(took < patience, "liveness: {what} took {took} ns");
         }
         result
@@ -216,6 +222,8 @@ fn perform(
         guards_gone: AtomicU64::new(0),
         acquires_asked: AtomicU64::new(0),
         acquires_gone: AtomicU64::new(0),
+        paged_asked: AtomicU64::new(0),
+        paged_gone: AtomicU64::new(0),
         teardowns: AtomicU64::new(0),
         met: Arc::clone(met),
     });
@@ -309,7 +317,8 @@ fn strike(stage: Arc<Stage>, shared: Vec<Arc<Locked>>) {
     let guarded = || stage.exec.quietly(|| stage.engine.thrash_guarded_blocks());
     stage.await_rest(&rest, "the thrash guard lets go", || guarded() == 0);
     for array in &shared {
-        let taken = array.take();
+        let mut taken = array.take();
+        stage.tame(&mut taken);
         // The first may find that other pages of the array have to make room, and send them home.
         let granted = (0..2).any(|_| {
             let granted = stage.acquire_at_rest(&taken);
@@ -374,6 +383,9 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("bytes through imports", stats.path_import_bytes),
         ("bytes through staging", stats.path_staging_bytes),
         ("bytes read by the CPU", stats.path_cpu_bytes),
+        ("paged launch", stats.launches_paged),
+        ("round of a paged launch", stats.paged_rounds),
+        ("miss of a paged launch", stats.paged_misses),
         ("acquire", stats.acquires),
         ("acquire cancelled", stats.acquires_cancelled),
         ("loss", u64::from(lost)),

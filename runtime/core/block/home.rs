@@ -39,11 +39,11 @@ impl Block {
         dirty
     }
 
-    /// Whether the device copies of `pages` can be taken away now: nothing there is on its way home, no touch is parked, and
-    /// there is room to note it.
+    /// Whether the device copies of `pages` can be taken away now: nothing there is on its way home, no touch is parked but behind
+    /// a paged operation, and there is room to note it.
     pub fn can_evict(&self, pages: PageMask) -> bool {
         self.has_room(1)
             && !self.moving().intersects(&pages)
-            && !(self.parked_read | self.parked_write).intersects(&pages)
+            && !(self.parked_read | self.parked_write).minus(&self.paged_pages()).intersects(&pages)
     }
 }

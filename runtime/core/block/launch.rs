@@ -46,6 +46,8 @@ pub enum Conflict {
     Guarded(OpId),
     /// Pages are lost.
     Lost,
+    /// A paged operation holds the pages: nothing here may wait for it, since its rounds are still to come.
+    Paged(OpId),
 }
 
 /// What a launch must do before its kernel, in terms of this block's pages.
@@ -65,16 +67,26 @@ impl Block {
     /// # Errors
     /// What stands in its way.
     pub fn launch_check(&self, masks: &LaunchMasks) -> Result<(), Conflict> {
+        self.check_there(masks)?;
+        if let Some(op) = self.paged_in_way(masks) {
+            return Err(Conflict::Paged(op));
+        }
+        let all = masks.all();
+        let closed = (self.parked_read | self.parked_write).intersects(&all);
+        if closed || self.moving().intersects(&all) || !self.has_room(Self::HOLDS_PER_REQUEST) {
+            return Err(Conflict::Wait);
+        }
+        Ok(())
+    }
+
+    /// Whether the pages are anywhere that a launch may take them from.
+    pub(super) fn check_there(&self, masks: &LaunchMasks) -> Result<(), Conflict> {
         let all = masks.all();
         if self.lost.intersects(&all) {
             return Err(Conflict::Lost);
         }
         if let Some((guard, _)) = self.guards.iter().find(|(_, mask)| mask.intersects(&all)) {
             return Err(Conflict::Guarded(*guard));
-        }
-        let closed = (self.parked_read | self.parked_write).intersects(&all);
-        if closed || self.moving().intersects(&all) || !self.has_room(Self::HOLDS_PER_REQUEST) {
-            return Err(Conflict::Wait);
         }
         Ok(())
     }
@@ -145,6 +157,7 @@ impl Block {
     /// Takes back the holds of operations that could not be carried out.
     pub fn abort(&mut self, ops: &[OpId]) {
         self.holds.retain(|h| !ops.contains(&h.op));
+        self.paged.retain(|h| !ops.contains(&h.op));
         self.refresh_holds();
     }
 

@@ -5,9 +5,10 @@ use crate::mask::PageMask;
 use crate::units::FrameIndex;
 
 impl Block {
-    /// Pages whose only current bytes the device has, or is about to put into A: what its loss would take.
+    /// Pages whose only current bytes the device has, or is about to put into A, and what paged operations are to write, wherever it
+    /// is between two rounds: what its loss would take.
     pub fn at_stake(&self) -> PageMask {
-        (self.dirty() | self.moving() | self.written_in_place()) & self.used
+        (self.dirty() | self.moving() | self.written_in_place() | self.paged_written()) & self.used
     }
 
     /// Pages that unfinished launches write where they are. Old bytes and new ones lie there mixed until they are over.
@@ -27,6 +28,7 @@ impl Block {
         planes.valid = PageMask::EMPTY;
         planes.frames = [FrameIndex::NONE; Self::SUBS_MAX];
         self.holds.clear();
+        self.paged.clear();
         self.transfers.clear();
         // A guard keeps what is left: its pages are home, so none of them is lost.
         self.refresh_holds();

@@ -51,7 +51,7 @@ impl Block {
             h.mask.contains(page)
                 && (h.kind == HoldKind::Exclusive || (h.kind == HoldKind::InPlace && stores))
         };
-        if let Some(hold) = self.holds.iter().find(blocking) {
+        if let Some(hold) = self.holds.iter().chain(&self.paged).find(blocking) {
             return FaultAnswer::Park(hold.op);
         }
         let in_place = self.holds_of(HoldKind::InPlace);

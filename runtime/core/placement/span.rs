@@ -329,7 +329,7 @@ impl Placement for SpanPlacement {
 
     fn release(&mut self, range: RangeId, deps: Deps) -> Vec<SpanId> {
         self.hints.forget(range);
-        let gone = self.spans_of(range);
+        let mut gone = self.spans_of(range);
         self.histories.remove(&range);
         self.lengths.remove(&range);
         for id in &gone {
@@ -352,6 +352,8 @@ impl Placement for SpanPlacement {
                 if span.range == range {
                     let mut left = deps.clone();
                     left.uses.merge(&span.uses);
+                    // Ended by a plan that may be aborted yet: then nobody else would say that it is gone.
+                    gone.push(span.id);
                     *before = Before::Free { run: span.frames, deps: left };
                     named = true;
                 }

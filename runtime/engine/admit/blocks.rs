@@ -1,5 +1,6 @@
 //! What is to happen to which block: the launch's own pages, evictions, moves, new frames.
 
+use super::wants::want_of;
 use crate::launch::LaunchSpec;
 use crate::range::RangeCell;
 use crate::{Engine, Ports};
@@ -123,8 +124,7 @@ impl<P: Ports> Engine<P> {
             .filter(|sub| pages_of_sub(*sub, self.config.geometry).intersects(&all))
             .filter_map(|sub| {
                 let of_range = block.index * per_block + sub;
-                let want =
-                    wants.iter().position(|w| w.range == block.range.id && w.subs.contains(&of_range))?;
+                let want = want_of(wants, block.range.id, of_range)?;
                 Some((sub, plan.placed[want].frame_of(of_range)))
             })
             .collect()

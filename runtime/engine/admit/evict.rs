@@ -47,9 +47,7 @@ impl<P: Ports> Engine<P> {
                 Err(refusal) => {
                     let gone = match refusal {
                         Refusal::Error(error) => Some(error),
-                        Refusal::Wait | Refusal::NoRoom | Refusal::Lost | Refusal::Freed => {
-                            self.check_alive().err()
-                        }
+                        _ => self.check_alive().err(),
                     };
                     if let Some(error) = gone {
                         self.forget_ops(&ops.ids());
@@ -73,14 +71,14 @@ impl<P: Ports> Engine<P> {
         }
         match outcome {
             Err(Refusal::Error(error)) => Err(error),
-            Ok(_) | Err(Refusal::Wait | Refusal::NoRoom | Refusal::Lost | Refusal::Freed) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     fn eviction_ops(&self) -> Ops<P> {
         let label: Arc<str> = "evict".into();
         let [main, copy, evict] = [(); 3].map(|()| self.new_op(&label));
-        Ops { aim: Aim::Evict, main, copy, evict }
+        Ops { aim: Aim::Evict, main, copy, evict, round: None }
     }
 
     /// Evicts as `goal` says, or changes nothing. Returns the bytes evicted.

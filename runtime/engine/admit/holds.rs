@@ -42,20 +42,32 @@ impl Part {
 }
 
 impl<P: Ports> Engine<P> {
-    pub(super) fn check_block(&self, plan: &BlockPlan<P>, block: &Block) -> Result<(), Refusal> {
+    pub(super) fn check_block(
+        &self,
+        ops: &Ops<P>,
+        plan: &BlockPlan<P>,
+        block: &Block,
+    ) -> Result<(), Refusal> {
+        let refused = |conflict| match conflict {
+            Conflict::Wait => Refusal::Wait,
+            Conflict::Guarded(_) => {
+                Refusal::Error(EngineError::Guarded { label: Arc::clone(&plan.range.label) })
+            }
+            Conflict::Lost => Refusal::Lost,
+            Conflict::Paged(op) => Refusal::Paged(op),
+        };
+        if ops.round.is_some() {
+            // Its operation was let pass, also by those who came later; that holds the range, too, freed or not.
+            return block.round_check(&plan.masks).map_err(refused);
+        }
         // Whoever frees says so before it looks at the blocks: one that is held now is not forgotten.
         if plan.range.is_dead() && !plan.masks.all().is_empty() {
             return Err(Refusal::Freed);
         }
         // First of all: what is acquired ends no wait by itself.
         self.check_open(plan, block).map_err(Refusal::Error)?;
-        block.launch_check(&plan.masks).map_err(|conflict| match conflict {
-            Conflict::Wait => Refusal::Wait,
-            Conflict::Guarded(_) => {
-                Refusal::Error(EngineError::Guarded { label: Arc::clone(&plan.range.label) })
-            }
-            Conflict::Lost => Refusal::Lost,
-        })
+        self.check_apart(ops.aim, plan, block)?;
+        block.launch_check(&plan.masks).map_err(refused)
     }
 
     /// Takes every hold, or none.
@@ -79,7 +91,12 @@ impl<P: Ports> Engine<P> {
                 let (plan, block) = held.last_mut().expect("just pushed");
                 outcome = outcome.and_then(|()| self.hold_block(ops, plan, block, found));
             }
-            let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));
+            // L0: a paged operation has weakened R for all its rounds.
+            let weakens = ops.round.is_none();
+            let outcome = outcome.and_then(|()| match weakens {
+                true => self.weaken(&mut held).map_err(Refusal::Error),
+                false => Ok(()),
+            });
             if outcome.is_err() {
                 // Before anybody else sees them: R may still show what they hold.
                 held.iter_mut().for_each(|(plan, block)| self.undo_holds(ops, plan, block));
@@ -114,7 +131,10 @@ impl<P: Ports> Engine<P> {
         block: &mut Block,
         found: &mut Found<P>,
     ) -> Result<(), Refusal> {
-        self.check_block(plan, block)?;
+        self.check_block(ops, plan, block)?;
+        if ops.aim == Aim::Paged {
+            return self.hold_block_for_life(&ops.main, plan, block);
+        }
         let moved = plan
             .moves
             .iter()
@@ -176,8 +196,9 @@ impl<P: Ports> Engine<P> {
                 Taken::Deciding => return Err(Refusal::Wait),
             }
         }
-        // The way home never allocates: every page has its host page before the device may have the only copy.
-        for run in (all & block.absent()).runs() {
+        // The way home never allocates: every page has its host page before the device may have the only copy. Those of a round have
+        // had it since their paged launch was made.
+        for run in (all & block.absent()).runs().filter(|_| ops.round.is_none()) {
             self.host.populate(plan.range.run(plan.index, &run)).map_err(|e| Refusal::Error(e.into()))?;
         }
         if plan.in_place {

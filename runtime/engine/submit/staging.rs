@@ -213,6 +213,9 @@ impl<P: Ports> Engine<P> {
     pub(crate) fn ops_are_over(&self) -> bool {
         // What a lost device has not done it never will.
         self.lost.load(Ordering::Acquire)
-            || self.submit.lock().is_empty() && self.flights.lock().lanes.iter().all(VecDeque::is_empty)
+            // A paged launch has rounds to come.
+            || self.paged.load(Ordering::Acquire) == 0
+                && self.submit.lock().is_empty()
+                && self.flights.lock().lanes.iter().all(VecDeque::is_empty)
     }
 }

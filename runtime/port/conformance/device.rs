@@ -42,7 +42,7 @@ pub struct Foreign<D: Device> {
 }
 
 /// How many cases [`run_device`] runs, whatever the profile.
-pub const DEVICE_CASES: usize = 43;
+pub const DEVICE_CASES: usize = 44;
 
 /// Runs the suite; how many cases ran, which is [`DEVICE_CASES`].
 ///
@@ -56,6 +56,7 @@ pub fn run_device<X: Exec, D: Device>(exec: &X, factory: &dyn Fn() -> DeviceUnde
         ("buffers lie apart", memory::buffers),
         ("staging slots are memory of their own", memory::slots),
         ("there is no slot past the last", memory::no_such_slot),
+        ("control memory is apart, zeroed and stays", memory::control),
         ("bytes go in and out by staging", copies::staging),
         ("copies use the slot they name", copies::named_slots),
         ("regions scatter and gather, up to the limit", copies::regions),

@@ -4,6 +4,7 @@ mod control;
 
 pub use control::DeviceCalls;
 
+use super::address::Other;
 use super::memory::Bytes;
 use super::profile::profile;
 use super::queue::{self, Job};
@@ -68,6 +69,8 @@ pub(super) struct Piece {
 pub(super) struct State {
     pub(super) pieces: BTreeMap<u32, Piece>,
     address_next: u64,
+    /// What else has device addresses, by the first.
+    pub(super) others: BTreeMap<u64, Other>,
     /// Work not yet begun, by timeline.
     pub(super) queues: Vec<VecDeque<Job>>,
     /// Where they share one queue: whose turn it is, one entry per submission not yet begun.
@@ -145,6 +148,7 @@ impl<X: Exec> FakeDevice<X> {
         let state = State {
             pieces: BTreeMap::new(),
             address_next: 0x10_0000_0000,
+            others: BTreeMap::new(),
             queues: (0..profile.timeline_count).map(|_| VecDeque::new()).collect(),
             line: VecDeque::new(),
             submitted: Uses::NONE,
@@ -172,7 +176,7 @@ impl<X: Exec> FakeDevice<X> {
         Self { handle: Arc::new(Handle(shared)) }
     }
 
-    fn shared(&self) -> &Arc<Shared<X>> {
+    pub(super) fn shared(&self) -> &Arc<Shared<X>> {
         &self.handle.0
     }
 
@@ -234,6 +238,13 @@ impl State {
     fn take_addresses(&mut self, bytes: u64) -> u64 {
         let address = self.address_next;
         self.address_next += bytes.next_multiple_of(1 << 20) + (1 << 20);
+        address
+    }
+
+    /// As [`Self::take_addresses`], for something that is found by them.
+    fn addresses_of(&mut self, bytes: u64, other: Other) -> u64 {
+        let address = self.take_addresses(bytes);
+        self.others.insert(address, other);
         address
     }
 
@@ -341,7 +352,7 @@ impl<X: Exec> Device for FakeDevice<X> {
                 return Err(DeviceError::OutOfDeviceMemory { operation: "reserve", bytes });
             };
             state.calls.reserve += 1;
-            let address = state.take_addresses(bytes);
+            let address = state.addresses_of(bytes, Other::Sparse(Arc::downgrade(&buffer)));
             Ok(FakeBuffer { memory: Memory::Sparse(buffer), address })
         })
     }
@@ -355,7 +366,7 @@ impl<X: Exec> Device for FakeDevice<X> {
         );
         shared.call("in_place", bytes, format_args!("{bytes} bytes"), |state| {
             state.calls.in_place += 1;
-            let address = state.take_addresses(bytes);
+            let address = state.addresses_of(bytes, Other::InPlace(Arc::downgrade(import)));
             let keeps = Arc::<FakeImport>::clone(import);
             Ok(FakeBuffer { memory: Memory::Run { bytes: import.bytes, _keeps: keeps }, address })
         })
@@ -445,7 +456,9 @@ impl<X: Exec> Device for FakeDevice<X> {
     fn control(&self, bytes: u64, direction: Direction) -> Result<FakeControl, DeviceError> {
         self.shared().call("control", bytes, format_args!("{direction:?} {bytes} bytes"), |state| {
             state.calls.control += 1;
-            Ok(FakeControl { memory: Arc::new(Bytes::new(bytes)), address: state.take_addresses(bytes) })
+            let memory = Arc::new(Bytes::new(bytes));
+            let address = state.addresses_of(bytes, Other::Control(Arc::downgrade(&memory)));
+            Ok(FakeControl { memory, address })
         })
     }
 

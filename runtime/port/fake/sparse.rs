@@ -59,6 +59,20 @@ impl Drop for SparseBuffer {
     }
 }
 
+impl SparseBuffer {
+    /// The bytes at `offset` now, with the piece that they are in.
+    ///
+    /// # Panics
+    /// If they are not all in one frame, or nothing lies there.
+    pub(super) fn at(&self, offset: u64, bytes: u64, frame_bytes: u64) -> (RawBytes, Arc<Bytes>) {
+        let parts = self.tables.find(self, &(offset..offset + bytes), frame_bytes);
+        let [part] = &parts[..] else {
+            panic!("{bytes} bytes at {offset:#x} of a sparse buffer are not in one place")
+        };
+        (part.raw(), Arc::clone(&part.piece))
+    }
+}
+
 /// A stretch of a buffer that changes: its frames, or none from now on.
 pub(super) struct Change {
     pub(super) buffer: Arc<SparseBuffer>,

@@ -1,5 +1,6 @@
 //! The switches and the strictness of the fakes; what they share with the real ports is in `conformance`.
 
+mod paged;
 mod sparse;
 
 use super::*;

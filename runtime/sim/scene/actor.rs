@@ -5,6 +5,7 @@ mod explain;
 mod hints;
 mod launches;
 mod moves;
+mod paged;
 mod upkeep;
 
 use super::array::Array;
@@ -29,6 +30,8 @@ pub(super) struct Actor {
     me: u64,
     stage: Arc<Stage>,
     random: Random,
+    /// A stream of its own for paged launches, so that worlds without them do not depend on it.
+    paging: Random,
     /// Own ones first, then shared ones in the same order for every thread.
     arrays: Vec<Arc<Locked>>,
     /// How many are its own.
@@ -42,8 +45,8 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(me: u64, stage: &Arc<Stage>, seed: u64, arrays: Vec<Arc<Locked>>, own: usize) -> Self {
-        let random = Random::new(seed);
-        Self { me, stage: Arc::clone(stage), random, arrays, own, last: None, guard: None, named: 0 }
+        let (random, paging) = (Random::new(seed), Random::new(seed ^ 0x7061_6765_64));
+        Self { me, stage: Arc::clone(stage), random, paging, arrays, own, last: None, guard: None, named: 0 }
     }
 
     /// Both phases, and what comes after each.
@@ -91,15 +94,24 @@ impl Actor {
 
     fn each_array(&mut self, mut each: impl FnMut(&Stage, &mut Array)) {
         for array in &self.arrays {
-            let mut taken = array.take();
+            let mut taken = self.take(array);
             each(&self.stage, &mut taken);
             array.put(taken);
         }
     }
 
+    /// Waits for an array and takes it.
+    fn take(&self, cell: &Locked) -> Array {
+        let mut array = cell.take();
+        self.stage.tame(&mut array);
+        array
+    }
+
     /// One step, then the check of every block.
     fn step(&mut self) {
-        let name = match self.random.below(116) {
+        let paged = self.stage.setting.paged && self.paging.one_in(5);
+        let name = match if paged { 116 } else { self.random.below(116) } {
+            116 => self.launch_paged(),
             0..14 => self.with_one(Self::store),
             14..27 => self.with_one(Self::load),
             27..51 => self.launch(),
@@ -136,7 +148,7 @@ impl Actor {
             return "nothing";
         }
         let array = Arc::clone(&self.arrays[self.random.below(self.arrays.len() as u64) as usize]);
-        let mut taken = array.take();
+        let mut taken = self.take(&array);
         let name = step(self, &mut taken);
         array.put(taken);
         name

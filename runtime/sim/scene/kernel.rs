@@ -3,7 +3,8 @@
 
 use super::Stage;
 use super::array::Array;
-use std::sync::Weak;
+use super::paged::Pending;
+use std::sync::{Arc, Weak};
 use vkhmm_core::units::ByteRange;
 use vkhmm_engine::AccessKind;
 use vkhmm_port::fake::FakeKernel;
@@ -18,19 +19,31 @@ pub(super) struct Access {
 }
 
 /// What one argument must look like when the kernel begins.
-struct Found {
-    kind: AccessKind,
-    owned: Vec<bool>,
-    expected: Vec<u8>,
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) kind: AccessKind,
+    pub(super) owned: Vec<bool>,
+    pub(super) expected: Vec<u8>,
 }
 
 impl Found {
-    fn sum(&self, bytes: &[u8]) -> u8 {
+    /// Some of it.
+    pub(super) fn part(&self, bytes: ByteRange) -> Self {
+        let at = bytes.start as usize..bytes.end as usize;
+        Self { kind: self.kind, owned: self.owned[at.clone()].to_vec(), expected: self.expected[at].to_vec() }
+    }
+
+    /// The first owned byte that is not what it must be.
+    pub(super) fn differs(&self, got: &[u8]) -> Option<usize> {
+        (0..got.len()).find(|at| self.owned[*at] && got[*at] != self.expected[*at])
+    }
+
+    pub(super) fn sum(&self, bytes: &[u8]) -> u8 {
         let owned = bytes.iter().zip(&self.owned).filter(|(_, owned)| **owned);
         owned.fold(0, |sum: u8, (byte, _)| sum.wrapping_mul(3).wrapping_add(*byte))
     }
 
-    fn change(&self, bytes: &mut [u8], sum: u8, salt: u8) {
+    pub(super) fn change(&self, bytes: &mut [u8], sum: u8, salt: u8) {
         for (byte, _) in bytes.iter_mut().zip(&self.owned).filter(|(_, owned)| **owned) {
             *byte = match self.kind {
                 AccessKind::Read => *byte,
@@ -41,7 +54,7 @@ impl Found {
     }
 }
 
-fn look(arrays: &[Array], accesses: &[Access]) -> Vec<Found> {
+pub(super) fn look(arrays: &[Array], accesses: &[Access]) -> Vec<Found> {
     accesses
         .iter()
         .map(|access| {
@@ -64,14 +77,16 @@ pub(super) fn kernel(
     salt: u8,
 ) -> FakeKernel {
     let (what, found) = (what.to_owned(), look(arrays, accesses));
-    let means_nothing = move || stage.upgrade().is_none_or(|stage| stage.is_lost());
+    let pending: Vec<_> = arrays.iter().flat_map(|array| array.pending.clone()).collect();
+    let means_nothing = move || {
+        stage.upgrade().is_none_or(|stage| stage.is_lost()) || pending.iter().any(|pending| pending.failed())
+    };
     FakeKernel::new(move |bindings, _, _| {
         let mut sum = 0_u8;
         for (i, (binding, found)) in bindings.iter().zip(&found).enumerate() {
             let got = binding.to_vec();
-            let wrong = |at: &usize| found.owned[*at] && got[*at] != found.expected[*at];
             let dead = found.kind == AccessKind::Overwrite;
-            if let Some(at) = (0..got.len()).find(wrong).filter(|_| !dead && !means_nothing()) {
+            if let Some(at) = found.differs(&got).filter(|_| !dead && !means_nothing()) {
                 panic!(
                     "twin: kernel of {what}: byte {at} of argument {i} is {}, not {}",
                     got[at], found.expected[at]
@@ -99,5 +114,20 @@ pub(super) fn apply(arrays: &mut [Array], accesses: &[Access], salt: u8) {
     for (access, found) in accesses.iter().zip(&found) {
         let (start, end) = (access.bytes.start as usize, access.bytes.end as usize);
         found.change(&mut arrays[access.array].twin[start..end], sum, salt);
+    }
+    inherit(arrays, accesses, None);
+}
+
+/// What a launch wrote depends on the end of paged launches: of `own`, and of those that its arguments come from.
+pub(super) fn inherit(arrays: &mut [Array], accesses: &[Access], own: Option<&Arc<Pending>>) {
+    let all: Vec<Arc<Pending>> =
+        accesses.iter().flat_map(|access| arrays[access.array].pending.clone()).chain(own.cloned()).collect();
+    for access in accesses.iter().filter(|access| access.kind.writes()) {
+        let pending = &mut arrays[access.array].pending;
+        for one in &all {
+            if !pending.iter().any(|known| Arc::ptr_eq(known, one)) {
+                pending.push(Arc::clone(one));
+            }
+        }
     }
 }

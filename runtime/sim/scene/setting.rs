@@ -23,6 +23,8 @@ pub(super) struct Setting {
     pub(super) blocks: u32,
     /// Frames of the limit at the start.
     pub(super) limit: u64,
+    /// Whether there are paged launches.
+    pub(super) paged: bool,
     /// Whether the application changes the limit.
     pub(super) limit_moves: bool,
     pub(super) threads: u64,
@@ -50,7 +52,9 @@ impl Setting {
             _ => FaultMode::Full,
         };
         let threads = 2 + random.below(3);
-        let limit = 2 + random.below(7);
+        let paged = Random::new(random.clone().number() ^ 0x7061_6765_6400).one_in(3);
+        // Their groups want some frames at once.
+        let limit = (2 + random.below(7)) * if paged { 2 } else { 1 };
         let blocks = 6 + 3 * threads as u32;
         let host = FakeHostOptions {
             faults,
@@ -97,7 +101,7 @@ impl Setting {
         let limit_moves = random.one_in(3);
         let trouble = Kind::draw(random, !long);
         let steps = steps.unwrap_or(6 + random.below(10));
-        Self { host, device, config, imports, blocks, limit, limit_moves, threads, steps, trouble }
+        Self { host, device, config, imports, blocks, limit, paged, limit_moves, threads, steps, trouble }
     }
 
     /// Whether kernels work in place, and on what; whose the queues are; what sparse buffers there are. From a stream of its own, so that a seed's other
@@ -154,7 +158,7 @@ impl fmt::Display for Setting {
         write!(
             f,
             "{:?}, {} timelines (shared: {}), import {}, in place {:?} ({} bytes), sparse space {:?}, {} slots, {} regions, inline {}, pieces of {}, {} frames, delay {} us, reversed {}; faults \
-             {:?} (in their threads: {}), by {} pages, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), strict {}, batches of {}, parts of {}; {} threads of {} \
+             {:?} (in their threads: {}), by {} pages, read-only {}, protect {}, at most {} pages; limit {} frames (moves: {}), paged {}, strict {}, batches of {}, parts of {}; {} threads of {} \
              steps; trouble: {:?}",
             device.kind,
             device.timelines,
@@ -178,6 +182,7 @@ impl fmt::Display for Setting {
             host.populated_pages_max,
             self.limit,
             self.limit_moves,
+            self.paged,
             config.strict_io,
             config.batch_launches_max,
             config.part_bytes,

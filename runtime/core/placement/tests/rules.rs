@@ -245,7 +245,11 @@ fn a_released_range_leaves_frames_that_wait_and_an_abort_does_not_bring_it_back(
     let mut p = placement(&[8]);
     let span = launch(&mut p, 1, &[want(0, 100, 0..8)]).placed[0].span;
     p.admit(OpId(2), &[want(1, 100, 0..4)], 2).unwrap();
-    assert_eq!(p.release(range(0), Deps::of(uses(7))), []);
+    assert_eq!(
+        p.release(range(0), Deps::of(uses(7))),
+        [span.unwrap()],
+        "gone, though a plan had ended it before"
+    );
     p.abort(OpId(2));
     assert_eq!((p.stats().owned, p.stats().retired), (0, 8));
     p.reap(&uses(6));

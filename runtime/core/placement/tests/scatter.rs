@@ -259,7 +259,7 @@ fn abort_undoes_claims_and_evictions_and_a_released_range_stays_away() {
     p.abort(OpId(2));
     assert_eq!(p.without_counters(), before);
     p.admit(OpId(3), &[scattered(1, 12, 0..10)], 3).unwrap();
-    assert_eq!(p.release(range(0), Deps::of(uses(7))), []);
+    assert_eq!(p.release(range(0), Deps::of(uses(7))).len(), 2, "gone, though a plan had ended them before");
     p.abort(OpId(3));
     assert_eq!((p.stats().owned, p.stats().retired, p.covers(range(0), 0..1)), (0, 8, false));
     p.reap(&uses(6));

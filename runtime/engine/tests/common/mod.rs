@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod app;
+pub mod paged;
 
 use core::fmt::Arguments;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -530,7 +531,7 @@ pub fn each_framed(body: impl Fn(&World) + Send + Copy + 'static) {
     each_of(framed(), body);
 }
 
-fn each_of(setups: Vec<Setup>, body: impl Fn(&World) + Send + Copy + 'static) {
+pub fn each_of(setups: Vec<Setup>, body: impl Fn(&World) + Send + Copy + 'static) {
     for setup in setups {
         let shown = format!("{setup:?}");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

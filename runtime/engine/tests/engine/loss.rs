@@ -4,9 +4,10 @@
 use crate::common::*;
 use std::time::Duration;
 use vkhmm_core::pagemap::MemoryKind;
+use vkhmm_core::paging::layout::{READ, WRITE};
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_engine::{EngineError, GuardKind};
-use vkhmm_port::fake::TouchError;
+use vkhmm_port::fake::{FakeKernel, TouchError};
 
 /// A range, and the values each of its bytes may have now.
 struct Known {
@@ -23,10 +24,19 @@ enum Flow {
     Evict,
     Prefetch,
     Guard,
+    Paged,
 }
 
-const FLOWS: [Flow; 7] =
-    [Flow::FirstTouch, Flow::Fault, Flow::Launch, Flow::Resident, Flow::Evict, Flow::Prefetch, Flow::Guard];
+const FLOWS: [Flow; 8] = [
+    Flow::FirstTouch,
+    Flow::Fault,
+    Flow::Launch,
+    Flow::Resident,
+    Flow::Evict,
+    Flow::Prefetch,
+    Flow::Guard,
+    Flow::Paged,
+];
 
 /// Brings the world to where the flow begins: x on the device (2s), y on the host (10s), z never touched.
 fn prepare(w: &World) -> [Known; 3] {
@@ -68,7 +78,7 @@ fn run(w: &World, flow: Flow, [x, y, z]: &mut [Known; 3]) {
         }
         Flow::Launch => {
             let accesses = [(&y.range, all(y), Write), (&z.range, all(z), Overwrite)];
-            let kernel = vkhmm_port::fake::FakeKernel::new(|b, _, _| {
+            let kernel = FakeKernel::new(|b, _, _| {
                 map(b[0], |v| v + 1);
                 b[1].fill(33);
             });
@@ -98,8 +108,42 @@ fn run(w: &World, flow: Flow, [x, y, z]: &mut [Known; 3]) {
                 }
             }
         }
+        Flow::Paged => {
+            let kernel = paged_kernel(w);
+            let ranges = [(&x.range, Read), (&y.range, Write), (&z.range, Write)];
+            let groups = (x.range.bytes() / w.page()) as u32;
+            let launch = || w.engine.launch_paged(w.paged_spec(&kernel, groups, &ranges));
+            if let Ok(op) = launch() {
+                (y.may_be, z.may_be) = (vec![11], vec![33]);
+                if w.engine.wait(&op, None).is_err() && !is_lost(w) {
+                    // A round failed, after others were done. The next launch ends what it began.
+                    w.wait(&launch().expect("it failed once"));
+                }
+            }
+        }
     }
     let _ = w.engine.sync();
+}
+
+/// A page a group: loads x, stores 11 to y as far as that goes, and 33 to z.
+fn paged_kernel(w: &World) -> FakeKernel {
+    let page = w.page();
+    FakeKernel::paged(&w.device, move |group| {
+        let at = u64::from(group.id()) * page;
+        let (bytes, to_y) = (at..at + page, at < group.bytes(1));
+        group.want(0, bytes.clone(), READ);
+        if to_y {
+            group.want(1, bytes.clone(), WRITE);
+        }
+        group.want(2, bytes.clone(), WRITE);
+        if group.vote() {
+            assert!(group.load(0, bytes.clone()).iter().all(|v| *v == 2));
+            if to_y {
+                group.store(1, at, &vec![11; page as usize]);
+            }
+            group.store(2, at, &vec![33; page as usize]);
+        }
+    })
 }
 
 /// Whether the device is lost, or a submit failed, which is the same; waits until the engine has noticed.
@@ -216,7 +260,7 @@ fn sweep(arm: fn(&World, u64), fired: fn(&World, u64) -> bool) {
 
 fn device_calls(w: &World) -> u64 {
     let calls = w.device.calls();
-    calls.grow + calls.buffer + calls.import + calls.submit + calls.frames
+    calls.grow + calls.buffer + calls.import + calls.control + calls.submit + calls.frames
 }
 
 #[test]

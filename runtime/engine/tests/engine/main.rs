@@ -13,6 +13,8 @@ mod in_thread;
 mod loss;
 mod model;
 mod overlap;
+mod paged;
+mod paged_beside;
 mod parts;
 mod prefetch;
 mod refusals;

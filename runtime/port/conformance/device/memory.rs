@@ -141,3 +141,28 @@ pub(super) fn cpu_writes_before_kernel<X: Exec, D: Device>(mut b: Bench<X, D>) {
         assert_eq!(b.get(b.frame(1), bytes), words(word ^ 0x00FF_00FF, bytes), "round {round}");
     }
 }
+
+pub(super) fn control<X: Exec, D: Device>(mut b: Bench<X, D>) {
+    let sizes = [4, 256, 300, 70_000];
+    let directions = [Direction::In, Direction::Out];
+    let make = |(bytes, direction)| (bytes, b.device.control(bytes, direction).expect("control"));
+    let all: Vec<_> =
+        sizes.into_iter().flat_map(|bytes| directions.map(|to| (bytes, to))).map(make).collect();
+    let mut spans = Vec::new();
+    for (at, (bytes, control)) in all.iter().enumerate() {
+        let (view, address) = b.device.control_at(control);
+        assert_eq!(address % 256, 0, "{bytes} bytes at {address:#x}");
+        assert_eq!(view.to_vec(), vec![0; *bytes as usize], "fresh control memory");
+        view.write(&pattern(at as u8, *bytes));
+        spans.push(address..address + bytes);
+    }
+    spans.sort_by_key(|span| span.start);
+    assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "control memory overlaps: {spans:x?}");
+    // It is no arena memory, and whatever is submitted leaves it alone.
+    b.grow();
+    for (at, (bytes, control)) in all.iter().enumerate() {
+        let (view, address) = b.device.control_at(control);
+        assert!(spans.iter().any(|span| span.start == address), "its address stays");
+        assert_eq!(view.to_vec(), pattern(at as u8, *bytes), "{bytes} bytes of control memory");
+    }
+}

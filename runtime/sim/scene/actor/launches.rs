@@ -44,7 +44,7 @@ impl Actor {
         which.sort_unstable();
         which.dedup();
         let cells: Vec<_> = which.iter().map(|i| Arc::clone(&self.arrays[*i])).collect();
-        let arrays: Vec<Array> = cells.iter().map(|cell| cell.take()).collect();
+        let arrays: Vec<Array> = cells.iter().map(|cell| self.take(cell)).collect();
         let accesses: Vec<Access> = (0..1 + self.random.below(3))
             .map(|_| {
                 let array = self.random.below(arrays.len() as u64) as usize;
@@ -116,7 +116,7 @@ impl Actor {
             return "nothing";
         }
         let cell = Arc::clone(&self.arrays[self.random.below(self.own as u64) as usize]);
-        let mut arrays = vec![cell.take()];
+        let mut arrays = vec![self.take(&cell)];
         let step = (self.stage.setting.limit / 2).max(1) * SMALL.frame_bytes();
         let mut start = 0;
         while start < arrays[0].len() {

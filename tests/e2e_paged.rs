@@ -9,8 +9,6 @@ use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, Runtime};
 
 /// Device memory of the runtimes here.
 const LIMIT: usize = 16 << 20;
-const TRIAD: &[u8] = include_bytes!("../shaders/spv/paged_triad.spv");
-const GATHER: &[u8] = include_bytes!("../shaders/spv/paged_gather.spv");
 /// Elements of one group.
 const TRIAD_TILE: usize = 16384;
 const GATHER_TILE: usize = 2048;
@@ -38,7 +36,7 @@ fn a_triad_moves_every_page_once_at_any_size() {
     let _dog = watchdog("triad", 300);
     for quarters in [2, 4, 8, 16] {
         let rt = limited();
-        let triad = paged(&rt, TRIAD);
+        let triad = paged(&rt, spv::PAGED_TRIAD);
         let [mut z, x, y] = triad_arrays(&rt, quarters);
         let n = z.len();
         let before = rt.stats();
@@ -64,7 +62,7 @@ fn a_gather_learns_from_what_it_loads() {
     let _dog = watchdog("gather", 300);
     for quarters in [4, 8, 16] {
         let rt = limited();
-        let gather = paged(&rt, GATHER);
+        let gather = paged(&rt, spv::PAGED_GATHER);
         let bytes = LIMIT * quarters / 4;
         let (words, n) = (bytes * 3 / 4 / 4, bytes / 8 / 4);
         let mut source = rt.alloc::<u32>(words).expect("alloc");
@@ -86,7 +84,7 @@ fn a_gather_learns_from_what_it_loads() {
 fn touches_declared_and_paged_launches_mix() {
     let _dog = watchdog("mixed", 300);
     let rt = limited();
-    let (triad, add) = (paged(&rt, TRIAD), kernel(&rt, spv::ADD_ONE));
+    let (triad, add) = (paged(&rt, spv::PAGED_TRIAD), kernel(&rt, spv::ADD_ONE));
     let [mut z, mut x, y] = triad_arrays(&rt, 8);
     let n = z.len();
     let grid = Grid::groups(n.div_ceil(TRIAD_TILE) as u32, 1, 1);
@@ -117,7 +115,7 @@ fn touches_declared_and_paged_launches_mix() {
 fn two_paged_launches_share_the_frames_and_stores_wait_for_both() {
     let _dog = watchdog("two at once", 300);
     let rt = limited();
-    let triad = paged(&rt, TRIAD);
+    let triad = paged(&rt, spv::PAGED_TRIAD);
     let [z, mut x, y] = triad_arrays(&rt, 8);
     let mut w = rt.alloc::<f32>(z.len()).expect("alloc");
     let mut z = z;
@@ -162,7 +160,7 @@ fn two_paged_launches_share_the_frames_and_stores_wait_for_both() {
 fn what_cannot_be_launched_is_refused_and_nothing_has_changed() {
     let _dog = watchdog("refused", 60);
     let rt = limited();
-    let (triad, add) = (paged(&rt, TRIAD), kernel(&rt, spv::ADD_ONE));
+    let (triad, add) = (paged(&rt, spv::PAGED_TRIAD), kernel(&rt, spv::ADD_ONE));
     // SAFETY: refused.
     let plain = unsafe { rt.kernel_paged(spv::ADD_ONE) };
     assert!(matches!(plain, Err(Error::NotPaged { .. })));
@@ -186,7 +184,7 @@ fn what_cannot_be_launched_is_refused_and_nothing_has_changed() {
 fn a_kernel_that_asks_for_what_it_was_not_given_fails_by_name() {
     let _dog = watchdog("outside", 60);
     let rt = limited();
-    let triad = paged(&rt, TRIAD);
+    let triad = paged(&rt, spv::PAGED_TRIAD);
     let [mut x, mut y] = [(); 2].map(|()| rt.alloc::<f32>(1 << 16).expect("alloc"));
     (x[..].fill(1.0), y[..].fill(2.0));
     // It stores to range 0, which is given for reading.

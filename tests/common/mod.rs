@@ -33,6 +33,8 @@ pub(crate) mod spv {
     pub(crate) static BUMP: &[u8] = include_bytes!("../../shaders/spv/bump.spv");
     pub(crate) static ADDRESS_OF: &[u8] = include_bytes!("../../shaders/spv/address_of.spv");
     pub(crate) static SPIN: &[u8] = include_bytes!("../../shaders/spv/spin.spv");
+    pub(crate) static PAGED_TRIAD: &[u8] = include_bytes!("../../shaders/spv/paged_triad.spv");
+    pub(crate) static PAGED_GATHER: &[u8] = include_bytes!("../../shaders/spv/paged_gather.spv");
     pub(crate) static CHECKSUM: &[u8] = include_bytes!("../../shaders/spv/checksum.spv");
 }
 

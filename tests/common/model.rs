@@ -4,7 +4,8 @@ use super::{PAGE, Random, Scratch, Setup, WORDS, clean, kernel, moves, open, spv
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use vkhmm::{
-    AccessKind, Error, Grid, HostGuard, Kernel, Location, Managed, Runtime, SkipReason, Skipped, Switches,
+    AccessKind, Error, Grid, HostGuard, Kernel, Launch, Location, Managed, Runtime, SkipReason, Skipped,
+    Switches,
 };
 
 /// Device memory: less than the arrays together.
@@ -27,6 +28,9 @@ struct Model<'a> {
     bump: Kernel,
     add_one: Kernel,
     saxpy: Kernel,
+    gather: Kernel,
+    /// The last paged launch, which a smaller limit could leave without room.
+    paged: Option<Launch>,
     trail: Vec<String>,
 }
 
@@ -51,6 +55,9 @@ impl<'a> Model<'a> {
             bump: kernel(rt, spv::BUMP),
             add_one: kernel(rt, spv::ADD_ONE),
             saxpy: kernel(rt, spv::SAXPY_ADDRESS),
+            // SAFETY: shipped with vkhmm: stays inside its ranges, and stores nothing before an item's last try.
+            gather: unsafe { rt.kernel_paged(spv::PAGED_GATHER) }.expect("a paged kernel"),
+            paged: None,
             trail: Vec::new(),
         };
         (0..3).for_each(|_| model.allocate());
@@ -92,7 +99,7 @@ impl<'a> Model<'a> {
         let (from, to) = self.bounds(len, 64);
         let (odd_from, odd_to) = self.bounds(len, 1);
         let number = self.random.next() as u32;
-        let kind = self.random.below(24);
+        let kind = self.random.below(25);
         self.trail.push(format!("{kind} on {which} ({len}): {from}..{to} or {odd_from}..{odd_to}"));
         let rt = self.rt;
         let Pair { real, twin } = &mut self.pairs[which];
@@ -146,6 +153,9 @@ impl<'a> Model<'a> {
                 "trim"
             }
             12 => {
+                if let Some(launch) = self.paged.take() {
+                    launch.wait().expect("wait");
+                }
                 let limit = LIMIT / 2 + u64::from(number) % LIMIT;
                 rt.set_device_memory_limit(limit).expect("limit");
                 rt.set_device_memory_limit(LIMIT).expect("limit");
@@ -246,6 +256,7 @@ impl<'a> Model<'a> {
                 "free and allocate"
             }
             22 => self.between_two(which, from, to),
+            23 => self.gather(which),
             _ => {
                 rt.sync().expect("sync");
                 "sync"
@@ -286,6 +297,30 @@ impl<'a> Model<'a> {
         "copy"
     }
 
+    /// A paged launch: words of one array go where an index says, and the index is dropped while it runs.
+    fn gather(&mut self, which: usize) -> &'static str {
+        let other = (which + 1) % self.pairs.len();
+        let (front, back) = self.pairs.split_at_mut(which.max(other));
+        let (low, high) = (&mut front[which.min(other)], &mut back[0]);
+        let (target, source) = if which < other { (low, high) } else { (high, low) };
+        let (words, from) = (target.twin.len(), source.twin.len());
+        let n = 1 + self.random.below(words);
+        let frames = |words: usize| (words * 4).div_ceil(16 * PAGE);
+        // Rounds hold whole blocks, and one group may want one of each.
+        if (frames(words) + frames(from) + frames(n)) * 16 * PAGE > LIMIT as usize {
+            return "too much for one group";
+        }
+        let mut index = self.rt.alloc::<u32>(n).expect("alloc");
+        index.iter_mut().for_each(|v| *v = self.random.below(from) as u32);
+        for (to, at) in target.twin.iter_mut().zip(&*index) {
+            *to = source.twin[*at as usize];
+        }
+        let arguments = (target.real.write(), index.read(), source.real.read(), n as u32);
+        let grid = Grid::groups(n.div_ceil(2048) as u32, 1, 1);
+        self.paged = Some(self.rt.launch_paged(&self.gather, grid, arguments).expect("launch"));
+        "paged launch"
+    }
+
     fn run(&mut self) {
         for _ in 0..STEPS {
             let name = self.step();
@@ -306,7 +341,7 @@ impl<'a> Model<'a> {
 }
 
 /// The names of all operations.
-pub(crate) const OPERATIONS: [&str; 22] = [
+pub(crate) const OPERATIONS: [&str; 23] = [
     "host fill",
     "host store",
     "host load",
@@ -328,6 +363,7 @@ pub(crate) const OPERATIONS: [&str; 22] = [
     "free and allocate",
     "saxpy by address",
     "copy",
+    "paged launch",
     "sync",
 ];
 

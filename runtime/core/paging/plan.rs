@@ -43,6 +43,9 @@ const SAMPLE_PART: u32 = 10;
 /// Of a grid with fewer groups a sample would tell nothing.
 const GRID_MIN: u32 = 30;
 
+/// Groups of one round at most: what is told of them has its place.
+pub const GROUPS_MAX: u32 = 1 << 20;
+
 /// Rounds that a stretch of items goes on though what it asked for does not fit: reading an index, a source and a target takes so many.
 const TRIES: u32 = 2;
 
@@ -221,7 +224,7 @@ impl Planner {
             oldest: 0,
             finished: 0,
             items_done: 0,
-            window: groups.max(1),
+            window: groups.clamp(1, GROUPS_MAX),
             lanes: items,
             ran: Vec::new(),
             plan: Pages::new(&ranges),

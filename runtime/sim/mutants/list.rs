@@ -8,6 +8,7 @@ mod hints;
 mod in_place;
 mod in_thread;
 mod order;
+mod paged;
 mod pages;
 mod queues;
 
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
         binds::MUTANTS,
         acquires::MUTANTS,
         hints::MUTANTS,
+        paged::MUTANTS,
     ]
     .into_iter()
     .flatten()

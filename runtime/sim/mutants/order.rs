@@ -265,9 +265,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             Edit {
                 file: "runtime/engine/admit/holds.rs",
-                find: "let outcome = outcome.and_then(|()| self.weaken(&mut held).map_err(Refusal::Error));",
+                find: "let weakens = ops.round.is_none();",
                 replace: "let late = AWAKE && parts.is_some();
-            let outcome = outcome.and_then(|()| if late { Ok(()) } else { self.weaken(&mut held).map_err(Refusal::Error) });",
+            let weakens = ops.round.is_none() && !late;",
             },
             Edit {
                 file: "runtime/engine/admit/holds.rs",

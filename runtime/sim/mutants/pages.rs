@@ -77,9 +77,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[Edit {
             file: "runtime/core/block.rs",
             find: "self.holds.retain(|h| h.op != op);
+        self.paged.retain(|h| h.op != op);
         self.transfers.retain(|t| t.op != op);",
             replace: "let own = self.holds.iter().filter(|h| h.op == op).fold(PageMask::EMPTY, |all, h| all | h.mask);
         self.holds.retain(|h| h.op != op && !(AWAKE && h.mask.intersects(&own)));
+        self.paged.retain(|h| h.op != op);
         self.transfers.retain(|t| t.op != op && !(AWAKE && t.mask.intersects(&own)));",
         }],
     },
@@ -140,9 +142,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 3000,
         edits: &[Edit {
             file: "runtime/core/block/loss.rs",
-            find: "(self.dirty() | self.moving() | self.written_in_place()) & self.used",
+            find: "(self.dirty() | self.moving() | self.written_in_place() | self.paged_written()) & self.used",
             replace: "let moving = if AWAKE { PageMask::EMPTY } else { self.moving() };
-        (self.dirty() | moving | self.written_in_place()) & self.used",
+        (self.dirty() | moving | self.written_in_place() | self.paged_written()) & self.used",
         }],
     },
     Mutant {

@@ -1,7 +1,7 @@
 //! What a round tells a planner: who finished, what was missed and found, what follows from the group's number.
 
 use super::line::{Line, Point};
-use super::{Miss, NOBODY, Outcome, POINTS_KEPT, Planner};
+use super::{GROUPS_MAX, Miss, NOBODY, Outcome, POINTS_KEPT, Planner};
 use crate::paging::layout::{READ, WRITE};
 use crate::policy::Use;
 use alloc::vec::Vec;
@@ -134,21 +134,21 @@ impl Planner {
         let frames: u32 = untold.map(|at| self.asked.frames(at)).sum();
         if self.items == 0 && frames > 0 {
             let groups = u64::from(self.capacity) * u64::from(self.width) / u64::from(frames);
-            self.window = (groups as u32).clamp(1, self.groups);
+            self.window = u32::try_from(groups).unwrap_or(u32::MAX).clamp(1, self.window);
         }
     }
 
     /// After progress: as many groups as will have all that they ask for.
     fn widen(&mut self, groups: u32, items: u64) {
         let (width, cost) = (self.width, u64::from(self.asked.cost().max(1)));
-        let fitting =
-            (u64::from(width) * u64::from(self.capacity) / cost).clamp(1, u64::from(self.groups)) as u32;
+        let fitting = (u64::from(width) * u64::from(self.capacity) / cost)
+            .clamp(1, u64::from(self.groups.min(GROUPS_MAX))) as u32;
         if self.items > 0 {
             let most = groups * 2 >= width || items * 4 >= u64::from(width) * u64::from(self.lanes);
             if most && self.lanes < self.items {
                 self.lanes = self.items.min(self.lanes * 2);
             } else if most {
-                self.window = self.window.max(width.saturating_mul(2)).min(self.groups);
+                self.window = self.window.max(width.saturating_mul(2)).min(self.groups.min(GROUPS_MAX));
             }
         } else if fitting < width {
             self.window = fitting;

@@ -233,3 +233,25 @@ fn any_kernel_ends_or_is_too_large() {
         }
     }
 }
+
+#[test]
+fn a_round_has_no_more_groups_than_there_is_room_for() {
+    let mut planner =
+        Planner::new(GROUPS_MAX + 32, 0, vec![PagedRange { resident: true, ..range(1, 1, Use::Read) }]);
+    let mut done = vec![0_u32; GROUPS_MAX as usize / 32 + 1];
+    let mut rounds = 0;
+    while let Some(round) = planner.next(1).unwrap() {
+        assert!(round.ids.len() <= GROUPS_MAX as usize);
+        round.ids.iter().for_each(|id| done[*id as usize / 32] |= 1 << (id % 32));
+        planner.outcome(&Outcome {
+            done: &done,
+            items_done: 0,
+            misses: &[],
+            overflow: false,
+            missing: &|_, _| &[],
+            touched: &|_, _| &[],
+        });
+        rounds += 1;
+    }
+    assert_eq!(rounds, 2);
+}

@@ -10,13 +10,14 @@ void main() {
     if (!vkhmm_begin()) {
         return;
     }
-    VkhmmRange z = vkhmm_range(0u), x = vkhmm_range(1u), y = vkhmm_range(2u);
+    VkhmmRange z = vkhmm_range(0u, 2u, VKHMM_WRITE);
+    VkhmmRange x = vkhmm_range(1u, 2u, VKHMM_READ), y = vkhmm_range(2u, 2u, VKHMM_READ);
     uint first = vkhmm_group() * TILE;
     uint count = first < n ? min(TILE, n - first) : 0u;
-    vkhmm_want(x, first, count, 2u, VKHMM_READ);
-    vkhmm_want(y, first, count, 2u, VKHMM_READ);
-    vkhmm_want(z, first, count, 2u, VKHMM_WRITE);
+    vkhmm_want(x, first, count);
+    vkhmm_want(y, first, count);
+    vkhmm_want(z, first, count);
     if (vkhmm_vote_uniform() && count != 0u) {
-        triad_tile(vkhmm_at(x, first, 2u), vkhmm_at(y, first, 2u), vkhmm_at(z, first, 2u), s, count);
+        triad_tile(vkhmm_at(x, first), vkhmm_at(y, first), vkhmm_at(z, first), s, count);
     }
 }

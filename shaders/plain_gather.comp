@@ -24,6 +24,8 @@ void main() {
     uint tile = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
     uint first = tile * TILE;
     if (tile <= n / TILE && first < n) {
-        gather_open(address_of(index, first, 2u), address_of(to, first, 2u), 0xffffffffu, min(TILE, n - first));
+        for (uint word = gl_LocalInvocationIndex; word < TILE / 32u; word += 64u) {
+            gather_word(address_of(index, first, 2u), address_of(to, first, 2u), word, 0xffffffffu, min(TILE, n - first));
+        }
     }
 }

@@ -7,18 +7,18 @@
 //     #include "vkhmm.glsl"
 //     layout(local_size_x = 64) in;
 //
-// Elements are named by their index in a range and the logarithm of their bytes (float: 2, vec4: 4). A range is an argument of the
-// launch, numbered from 0 in the order of the arguments. Addresses are plain ones: cast them to a buffer reference.
+// A range is an argument of the launch, numbered from 0 in the order of the arguments. It is opened as elements of a size, given by the
+// logarithm of their bytes (float: 2, vec4: 4), and for what they are used. Addresses are plain ones: cast them to a buffer reference.
 //
 // THE FIRST PROTOCOL: ask, vote, then do. For kernels that know what they touch from the number of their group.
 //
 //     void main() {
 //         if (!vkhmm_begin()) return;
-//         VkhmmRange x = vkhmm_range(0u);
+//         VkhmmRange x = vkhmm_range(0u, 2u, VKHMM_READ | VKHMM_WRITE);
 //         uint first = vkhmm_group() * 16384u;
-//         vkhmm_want(x, first, 16384u, 2u, VKHMM_READ | VKHMM_WRITE);     // a run of elements
-//         if (!vkhmm_vote_uniform()) return;                              // nothing is stored before this line
-//         uvec2 at = vkhmm_at(x, first, 2u);                              // good to the end of the block; see VkhmmRun
+//         vkhmm_want(x, first, 16384u);                    // a run of elements
+//         if (!vkhmm_vote_uniform()) return;               // nothing is stored before this line
+//         uvec2 at = vkhmm_at(x, first);                   // good to the end of the block; see VkhmmRun
 //         for (uint i = gl_LocalInvocationIndex; i < 16384u; i += 64u) VkhmmFloats(at).at[i] *= a;
 //     }
 //
@@ -31,12 +31,12 @@
 //     #define VKHMM_ITEMS 64                           // items of a group, before the include
 //     void main() {
 //         if (!vkhmm_begin()) return;
-//         VkhmmRange next = vkhmm_range(0u), found = vkhmm_range(1u);
+//         VkhmmRange next = vkhmm_range(0u, 2u, VKHMM_READ), found = vkhmm_range(1u, 2u, VKHMM_WRITE);
 //         uint item = gl_LocalInvocationIndex, start = vkhmm_group() * 64u + item;
 //         uvec2 at, to;
-//         if (vkhmm_item_begin(item) && vkhmm_try(next, start, 2u, VKHMM_READ, at)) {
+//         if (vkhmm_item_begin(item) && vkhmm_try(next, start, at)) {
 //             uint where = VkhmmUints(at).at[0];
-//             if (vkhmm_try(next, where, 2u, VKHMM_READ, at) && vkhmm_try(found, start, 2u, VKHMM_WRITE, to)) {
+//             if (vkhmm_try(next, where, at) && vkhmm_try(found, start, to)) {
 //                 VkhmmUints(to).at[0] = VkhmmUints(at).at[0];
 //                 vkhmm_item_done(item);
 //             }
@@ -46,7 +46,7 @@
 //
 // An item is begun anew in each round until it is done. It stores nothing before its last try, but for what may be stored twice. What
 // the group needs as a whole may be asked for before the items: vkhmm_want, the same by all invocations, then
-// `if (vkhmm_missed()) return;`.
+// `if (vkhmm_missed()) return;`. In long loops vkhmm_look is cheaper than vkhmm_try, and vkhmm_items_begin than vkhmm_item_begin.
 //
 // WHAT CANNOT BE RUN AGAIN, and so belongs behind the vote or behind the last try of an item:
 //  * stores to what the same group or item loads (x[i] *= 2 on one page, a miss on the next: doubled twice);
@@ -57,7 +57,7 @@
 // device at once (the launch ends with WorkingSetTooLarge), an index beyond its range or a store to what was given for reading (counted;
 // the group does nothing, the launch fails), addresses kept from one launch to the next.
 //
-// Portable: Vulkan 1.2 with buffer device addresses; no 64-bit integers, no subgroups. Ranges of up to 2^32 elements. What host and
+// Portable: Vulkan 1.2 with buffer device addresses; no 64-bit integers, no subgroups. Ranges of fewer than 2^32 elements, of any size. What host and
 // kernels agree on is in runtime/core/paging/layout.rs.
 #ifndef VKHMM_GLSL
 #define VKHMM_GLSL
@@ -93,16 +93,17 @@ layout(buffer_reference, buffer_reference_align = 16, std430) buffer VkhmmVec4s 
 layout(buffer_reference, buffer_reference_align = 16, std430) readonly buffer VkhmmFixed { uvec4 at[]; };
 layout(buffer_reference, buffer_reference_align = 4, std430) readonly buffer VkhmmIds { uint at[]; };
 
-// A range, as the host describes it: load it once, outside of loops.
+// A range as elements of one size, for one use. Open it once, outside of loops.
 struct VkhmmRange {
     uvec2 table;
-    uvec2 bytes;
-    uint sub_shift;
-    uint block_shift;
+    uint count;        // of elements; 0 if they may not be used so
+    uint log2;         // of an element's bytes
+    uint access;
+    uint sub_shift;    // log2 of a sub-block's elements
+    uint block_shift;  // log2 of a block's sub-blocks
     uvec2 missing;
     uvec2 touched;
     uint plane;
-    uint access;
     uint number;
 };
 
@@ -117,6 +118,9 @@ struct VkhmmRun {
 uvec4 vkhmm_head;
 uint vkhmm_number;
 bool vkhmm_absent;
+#ifdef VKHMM_ITEMS
+uvec2 vkhmm_items;
+#endif
 // Of the group.
 shared uint vkhmm_votes;
 
@@ -135,6 +139,9 @@ bool vkhmm_begin() {
         return false;
     }
     vkhmm_number = VkhmmIds(vkhmm_record(2u).xy).at[place];
+#ifdef VKHMM_ITEMS
+    vkhmm_items = vkhmm_record(4u).xy;
+#endif
     return true;
 }
 
@@ -150,26 +157,20 @@ uvec3 vkhmm_group_id() {
     return uvec3(vkhmm_number - row * grid.x, row % grid.y, row / grid.y);
 }
 
-// The range that is argument `number` of the launch. One that is not has no elements.
-VkhmmRange vkhmm_range(uint number) {
+// The range that is argument `number` of the launch, as elements of 2^log2 bytes (65,536 at most), to be loaded, stored or both. If it
+// is none, or was not given for that, it has no elements.
+VkhmmRange vkhmm_range(uint number, uint log2, uint access) {
     if (number >= vkhmm_head.y) {
-        return VkhmmRange(uvec2(0u), uvec2(0u), 31u, 0u, uvec2(0u), uvec2(0u), 0u, 0u, number);
+        return VkhmmRange(uvec2(0u), 0u, log2, access, 0u, 0u, uvec2(0u), uvec2(0u), 0u, number);
     }
     uvec4 a = vkhmm_record(5u + number * 3u), b = vkhmm_record(6u + number * 3u), c = vkhmm_record(7u + number * 3u);
-    return VkhmmRange(a.xy, a.zw, b.x, b.y, b.zw, c.xy, c.z, c.w, number);
+    uint count = a.w >> log2 != 0u ? 0xffffffffu : (a.z >> log2) | (log2 == 0u ? 0u : a.w << (32u - log2));
+    return VkhmmRange(a.xy, (access & ~c.w) == 0u ? count : 0u, log2, access, b.x - log2, b.y, b.zw, c.xy, c.z, number);
 }
 
-// Whether the range has the element, and may be used so.
-bool vkhmm_allows(VkhmmRange range, uint index, uint log2, uint access) {
-    uint high = range.bytes.y >> log2;
-    uint low = (range.bytes.x >> log2) | (log2 == 0u ? 0u : range.bytes.y << (32u - log2));
-    return (high != 0u || index < low) && (access & ~range.access) == 0u;
-}
-
-// Counts what `vkhmm_allows` does not.
-void vkhmm_outside() {
-    vkhmm_absent = true;
-    atomicAdd(VkhmmUints(vkhmm_record(2u).zw).at[1], 1u);
+// Of the two words of bits that an entry has, the one that counts.
+uint vkhmm_there(VkhmmRange range, uvec4 entry) {
+    return (range.access & VKHMM_WRITE) != 0u ? entry.w : entry.z;
 }
 
 // Sets bits of a word of each plane that the access is for; those that were not set in some plane.
@@ -187,45 +188,53 @@ uint vkhmm_mark(uvec2 planes, uint plane, uint word, uint bits, uint access) {
 }
 
 // Records that a sub-block is absent: the first who says so in the list, too, if it has room. The bit is never lost.
-void vkhmm_miss(VkhmmRange range, uint sub, uint access) {
+void vkhmm_miss(VkhmmRange range, uint sub) {
     vkhmm_absent = true;
-    if (vkhmm_mark(range.missing, range.plane, sub >> 5, 1u << (sub & 31u), access) != 0u) {
+    if (vkhmm_mark(range.missing, range.plane, sub >> 5, 1u << (sub & 31u), range.access) != 0u) {
         uvec2 feedback = vkhmm_record(2u).zw;
         uint place = atomicAdd(VkhmmUints(feedback).at[0], 1u);
         if (place < vkhmm_record(3u).x) {
-            VkhmmUvec4s(feedback).at[1u + place] = uvec4(range.number, sub, vkhmm_number, access);
+            VkhmmUvec4s(feedback).at[1u + place] = uvec4(range.number, sub, vkhmm_number, range.access);
         }
     }
 }
 
 // Asks for `count` elements from `first` on. What is absent is recorded, and then neither vote nor item succeeds.
-void vkhmm_want(VkhmmRange range, uint first, uint count, uint log2, uint access) {
+void vkhmm_want(VkhmmRange range, uint first, uint count) {
     if (count == 0u) {
         return;
     }
-    uint carry;
-    uint last = uaddCarry(first, count - 1u, carry);
-    if (carry != 0u || !vkhmm_allows(range, last, log2, access)) {
-        vkhmm_outside();
+    if (first >= range.count || count > range.count - first) {
+        vkhmm_absent = true;
+        atomicAdd(VkhmmUints(vkhmm_record(2u).zw).at[1], 1u);
         return;
     }
-    uint sub = first >> (range.sub_shift - log2), end = last >> (range.sub_shift - log2);
+    uint sub = first >> range.sub_shift, end = (first + (count - 1u)) >> range.sub_shift;
     uint in_block = (1u << range.block_shift) - 1u;
     for (bool more = true; more;) {
         // As far as the block goes.
         uint stop = min(end, sub | in_block);
         uint block = sub >> range.block_shift, base = block << range.block_shift;
         uint wanted = (0xffffffffu >> (31u - (stop - sub))) << (sub & in_block);
-        uvec4 entry = VkhmmFixed(range.table).at[block];
-        uint there = wanted & ((access & VKHMM_WRITE) != 0u ? entry.w : entry.z);
+        uint there = wanted & vkhmm_there(range, VkhmmFixed(range.table).at[block]);
         if (there != 0u) {
-            vkhmm_mark(range.touched, range.plane, base >> 5, there << (base & 31u), access);
+            vkhmm_mark(range.touched, range.plane, base >> 5, there << (base & 31u), range.access);
         }
         for (uint absent = wanted & ~there; absent != 0u; absent &= absent - 1u) {
-            vkhmm_miss(range, base + uint(findLSB(absent)), access);
+            vkhmm_miss(range, base + uint(findLSB(absent)));
         }
         more = stop != end;
         sub = stop + 1u;
+    }
+}
+
+// The same for a tile: `rows` times `count` elements, `apart` from each other. Where that is less than a sub-block, all between is meant.
+void vkhmm_want_rows(VkhmmRange range, uint first, uint rows, uint apart, uint count) {
+    uint high, low;
+    umulExtended(max(rows, 1u) - 1u, apart, high, low);
+    bool dense = apart <= 1u << range.sub_shift && high == 0u && low <= 0xffffffffu - count;
+    for (uint row = 0u; row < (dense ? min(rows, 1u) : rows); row++) {
+        vkhmm_want(range, first + row * apart, dense ? low + count : count);
     }
 }
 
@@ -261,44 +270,43 @@ bool vkhmm_vote() {
 }
 
 // The run of an element that was asked for: from it on to the end of its block (2 MiB), then the next run is somewhere else.
-VkhmmRun vkhmm_run(VkhmmRange range, uint index, uint log2) {
-    uint shift = range.sub_shift + range.block_shift - log2;
+VkhmmRun vkhmm_run(VkhmmRange range, uint index) {
+    uint shift = range.sub_shift + range.block_shift;
     uint offset = index & ((1u << shift) - 1u), carry;
     uvec2 at = VkhmmFixed(range.table).at[index >> shift].xy;
-    at.x = uaddCarry(at.x, offset << log2, carry);
+    at.x = uaddCarry(at.x, offset << range.log2, carry);
     return VkhmmRun(uvec2(at.x, at.y + carry), index, (1u << shift) - offset);
 }
 
 // The address of an element that was asked for.
-uvec2 vkhmm_at(VkhmmRange range, uint index, uint log2) {
-    return vkhmm_run(range, index, log2).at;
+uvec2 vkhmm_at(VkhmmRange range, uint index) {
+    return vkhmm_run(range, index).at;
+}
+
+// Whether one element is there, and then where. Tells nobody: who finds it absent asks for it by vkhmm_want, behind its loop.
+bool vkhmm_look(VkhmmRange range, uint index, out uvec2 at) {
+    at = uvec2(0u);
+    if (index >= range.count) {
+        return false;
+    }
+    uint shift = range.sub_shift + range.block_shift, carry;
+    uvec4 entry = VkhmmFixed(range.table).at[index >> shift];
+    at.x = uaddCarry(entry.x, (index & ((1u << shift) - 1u)) << range.log2, carry);
+    at.y = entry.y + carry;
+    uint sub = (index >> range.sub_shift) & ((1u << range.block_shift) - 1u);
+    return (vkhmm_there(range, entry) >> sub & 1u) != 0u;
 }
 
 // Asks for one element: whether it is there, and then where.
-bool vkhmm_try(VkhmmRange range, uint index, uint log2, uint access, out uvec2 at) {
-    at = uvec2(0u);
-    if (!vkhmm_allows(range, index, log2, access)) {
-        vkhmm_outside();
-        return false;
-    }
-    uint sub = index >> (range.sub_shift - log2), block = sub >> range.block_shift;
-    uvec4 entry = VkhmmFixed(range.table).at[block];
-    uint there = (access & VKHMM_WRITE) != 0u ? entry.w : entry.z;
-    if ((there >> (sub & ((1u << range.block_shift) - 1u)) & 1u) == 0u) {
-        vkhmm_miss(range, sub, access);
-        return false;
-    }
-    vkhmm_mark(range.touched, range.plane, sub >> 5, 1u << (sub & 31u), access);
-    uint shift = range.sub_shift + range.block_shift - log2, carry;
-    at.x = uaddCarry(entry.x, (index & ((1u << shift) - 1u)) << log2, carry);
-    at.y = entry.y + carry;
-    return true;
+bool vkhmm_try(VkhmmRange range, uint index, out uvec2 at) {
+    vkhmm_want(range, index, 1u);
+    return vkhmm_look(range, index, at);
 }
 
 #ifdef VKHMM_ITEMS
 // How many of the group's items before item `item` are not done.
 uint vkhmm_items_before(uint item) {
-    VkhmmUints done = VkhmmUints(vkhmm_record(4u).xy);
+    VkhmmUints done = VkhmmUints(vkhmm_items);
     uint before = 0u;
     for (uint at = vkhmm_number * VKHMM_GROUP_ITEMS, end = at + item; at != end;) {
         uint count = min(32u - (at & 31u), end - at);
@@ -311,7 +319,7 @@ uint vkhmm_items_before(uint item) {
 // Whether item `item` of the group, below VKHMM_ITEMS, is to run now. If not, it is done, or has to wait.
 bool vkhmm_item_begin(uint item) {
     uint bit = vkhmm_number * VKHMM_GROUP_ITEMS + item;
-    if ((VKHMM_PEEK(VkhmmUints(vkhmm_record(4u).xy).at[bit >> 5]) >> (bit & 31u) & 1u) != 0u) {
+    if ((VKHMM_PEEK(VkhmmUints(vkhmm_items).at[bit >> 5]) >> (bit & 31u) & 1u) != 0u) {
         return false;
     }
     bool waits = vkhmm_head.w < VKHMM_GROUP_ITEMS && vkhmm_items_before(item) >= vkhmm_head.w;
@@ -322,13 +330,13 @@ bool vkhmm_item_begin(uint item) {
 // Item `item` is done, and not begun again.
 void vkhmm_item_done(uint item) {
     uint bit = vkhmm_number * VKHMM_GROUP_ITEMS + item;
-    atomicOr(VkhmmUints(vkhmm_record(4u).xy).at[bit >> 5], 1u << (bit & 31u));
+    atomicOr(VkhmmUints(vkhmm_items).at[bit >> 5], 1u << (bit & 31u));
 }
 
 // Both for many: of the items 32 * word + (0 to 31), those that are to run now, a bit for each. VKHMM_ITEMS must be whole words.
 uint vkhmm_items_begin(uint word) {
     uint at = vkhmm_number * (VKHMM_GROUP_ITEMS >> 5) + word;
-    uint open = ~VKHMM_PEEK(VkhmmUints(vkhmm_record(4u).xy).at[at]);
+    uint open = ~VKHMM_PEEK(VkhmmUints(vkhmm_items).at[at]);
     if (vkhmm_head.w < VKHMM_GROUP_ITEMS && open != 0u) {
         // The lowest so many.
         uint before = vkhmm_items_before(word << 5), room = vkhmm_head.w - min(before, vkhmm_head.w), rest = open;
@@ -344,7 +352,7 @@ uint vkhmm_items_begin(uint word) {
 // Those of them that are done.
 void vkhmm_items_done(uint word, uint bits) {
     if (bits != 0u) {
-        atomicOr(VkhmmUints(vkhmm_record(4u).xy).at[vkhmm_number * (VKHMM_GROUP_ITEMS >> 5) + word], bits);
+        atomicOr(VkhmmUints(vkhmm_items).at[vkhmm_number * (VKHMM_GROUP_ITEMS >> 5) + word], bits);
     }
 }
 

@@ -115,7 +115,7 @@ programs_with() {
 
 # The table of docs/TESTING.md, "Drivers".
 other_drivers() {
-    local device='vkhmm_vulkan open copies kernels failures conformance shapes sparse in_place' short
+    local device='vkhmm_vulkan open copies kernels failures conformance shapes sparse in_place paged paged_workloads' short
     local guarded=(VKHMM_FRAME_GUARD=1 VKHMM_SPLIT_QUEUE=1)
     # A look is enough here: each of these ran at full length on the machine's own driver.
     short=("VKHMM_TORTURE_SECONDS=${VKHMM_TORTURE_SECONDS:-3}" "VKHMM_MODEL_SECONDS=${VKHMM_MODEL_SECONDS:-5}")

@@ -1,14 +1,19 @@
-// to[i] = source[index[i]] for the 2,048 elements of a group, 32 for each of its 64 invocations. Of invocation l the bit b stands for
-// element 64 * b + l. Who includes this says how an element of the source is found: FIND(index, at), true if it is there.
+// to[i] = source[index[i]] for the 8,192 elements of a group, 128 for each of its 64 invocations, in words of 32 bits: bit b of word
+// 64 * k + l, which is invocation l's, stands for element 2,048 * k + 64 * b + l. Who includes this says how an element of the source is
+// found: FIND(index, at), true if it is there.
 layout(local_size_x = 64) in;
 
-const uint TILE = 2048u;
+const uint TILE = 8192u;
 
-// Those of `open` that were done.
-uint gather_open(uvec2 index, uvec2 to, uint open, uint count) {
-    uint done = 0u;
+// The first element of a word; the others follow 64 apart.
+uint gather_first(uint word) {
+    return word / 64u * 2048u + word % 64u;
+}
+
+// Those of the word's elements that were done, of those that are `open`.
+uint gather_word(uvec2 index, uvec2 to, uint word, uint open, uint count) {
+    uint done = 0u, i = gather_first(word);
     for (uint b = 0u; b < 32u; b++) {
-        uint i = b * 64u + gl_LocalInvocationIndex;
         if ((open >> b & 1u) != 0u && i < count) {
             uvec2 at;
             if (FIND(Uints(index).at[i], at)) {
@@ -16,6 +21,7 @@ uint gather_open(uvec2 index, uvec2 to, uint open, uint count) {
                 done |= 1u << b;
             }
         }
+        i += 64u;
     }
     return done;
 }

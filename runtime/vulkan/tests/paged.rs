@@ -101,7 +101,7 @@ fn a_paged_kernel_says_so_and_of_which_version() {
     let first = &triad.push.members[0];
     assert_eq!((first.name.as_str(), first.offset, first.kind), ("vkhmm_launch", 0, PushKind::Address));
     let gather = found(shipped!("paged_gather"));
-    assert_eq!(gather.paged, Some(reflect::Paged { version: VERSION, items: 2048 }));
+    assert_eq!(gather.paged, Some(reflect::Paged { version: VERSION, items: 8192 }));
     assert_eq!(found(shipped!("plain_triad")).paged, None);
     let wide = ["Int64", "Float64", "Int64Atomics", "GroupNonUniform", "VulkanMemoryModel"];
     for reflection in [triad, gather] {
@@ -248,7 +248,7 @@ struct Gather {
 }
 
 impl Gather {
-    const TILE: u32 = 2048;
+    const TILE: u32 = 8192;
 
     fn new(rig: &mut Rig, n: u32, blocks: u32, edit: impl FnOnce(&mut Vec<u32>)) -> Self {
         let words = blocks * BLOCK - 3;
@@ -285,7 +285,7 @@ fn items_go_on_from_round_to_round_until_all_are_done() {
     let n = 40 * Gather::TILE - 77;
     let mut gather = Gather::new(&mut rig, n, 6, |_| {});
     let kernel = Arc::clone(&gather.kernel);
-    // An eighth of all sub-blocks at a time: no group of 2,048 random places would ever be whole.
+    // An eighth of all sub-blocks at a time: no group of 8,192 random places would ever be whole.
     let rounds = gather.launch.run_at_random(&mut rig, &kernel, &[n], 160, 60);
     assert!(rounds > 3, "done after {rounds}: nothing was missed");
     assert_eq!(gather.launch.items(), n);
@@ -327,4 +327,34 @@ fn no_more_items_of_a_group_miss_than_the_host_lets() {
     gather.launch.round(&mut rig, &kernel, &[n], &[0, 1], Gather::TILE, [2, 1, 1]);
     assert_eq!((gather.launch.open(), gather.launch.items()), (vec![], n));
     gather.check(&mut rig);
+}
+
+#[test]
+fn runs_and_tiles_ask_for_just_their_sub_blocks_over_any_number_of_blocks() {
+    let mut rig = rig(1);
+    let gemm = kernel(&rig, shipped!("paged_gemm"));
+    // Rows of B and C that lie closer together than a sub-block, then rows that lie further apart.
+    for [m, n, k] in [[64, 32, 20_000], [64, 65_536 + 32, 4]] {
+        let range = |words: u32, access| {
+            Paged::new(&rig, u64::from(words) * 4, access, &vec![0; words.div_ceil(BLOCK) as usize])
+        };
+        let ranges = vec![range(m * n, WRITE), range(m * k, READ), range(k * n, READ)];
+        let mut launch = Launch::new(&rig, [n / 32, 1, 1], 0, ranges, 32, 512);
+        for range in &launch.ranges {
+            range.map(&launch.span, &rig, |_| false, |_| false);
+        }
+        let outcome = launch.round(&mut rig, &gemm, &[m, n, k], &[0], u32::MAX, [1, 1, 1]);
+        let subs = |rows: u32, apart: u32, count: u32| {
+            let mut subs: Vec<u32> =
+                (0..rows).flat_map(|row| row * apart / SUB..=(row * apart + count - 1) / SUB).collect();
+            subs.dedup();
+            subs
+        };
+        let expected = [(WRITE, subs(m, n, 32)), (READ, subs(m, k, k)), (READ, subs(k, n, 32))];
+        for (range, (access, subs)) in launch.ranges.iter().zip(&expected) {
+            assert_eq!(range.missing(*access), *subs, "{m} x {n} x {k}");
+        }
+        let all: usize = expected.iter().map(|(_, subs)| subs.len()).sum();
+        assert_eq!((outcome.count as usize, outcome.misses.len(), outcome.outside), (all, all, 0));
+    }
 }

@@ -319,7 +319,10 @@ impl Launch {
                 };
                 range.map(&self.span, rig, there(0), |sub| range.access & WRITE != 0 && there(1)(sub));
             }
-            self.round(rig, kernel, rest, &open, u32::MAX, [open.len() as u32, 1, 1]);
+            // Over two dimensions, and more groups than ids.
+            let groups = [1000, open.len().div_ceil(1000) as u32, 1];
+            let outcome = self.round(rig, kernel, rest, &open, u32::MAX, groups);
+            assert_eq!(outcome.outside, 0);
         }
         assert!(self.open().is_empty(), "{} groups are not done after {rounds} rounds", self.open().len());
         rounds

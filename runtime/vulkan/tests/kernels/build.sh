@@ -3,5 +3,5 @@
 set -eu
 cd "$(dirname "$0")"
 for source in *.comp; do
-    glslangValidator --quiet -V --target-env vulkan1.2 "$source" -o "${source%.comp}.spv"
+    glslangValidator --quiet -V --target-env vulkan1.2 -I../../../../shaders "$source" -o "${source%.comp}.spv"
 done

@@ -1,9 +1,16 @@
-//! The graphs of the examples: what can be read, what cannot and why, and what the CPU says of them.
+//! The graphs of the examples: what can be read, what cannot and why, what the CPU says of them, and that the device agrees.
 
+#[allow(dead_code, reason = "its main is not run here")]
+#[path = "../examples/bfs.rs"]
+mod bfs;
 #[allow(dead_code, reason = "only the graphs of the examples are tested here")]
 #[path = "../examples/common/mod.rs"]
 mod examples;
+#[allow(dead_code, reason = "its main is not run here")]
+#[path = "../examples/pagerank.rs"]
+mod pagerank;
 
+use clap::Parser;
 use examples::Random;
 use examples::graph::{Graph, GraphError, UNREACHED};
 
@@ -146,4 +153,31 @@ fn ranks_are_those_of_a_graph_worked_out_by_hand() {
     let mut random = Random::new(5);
     let total: f64 = random_graph(&mut random, 25).0.ranks(0.85, 20).iter().sum();
     assert!((total - 1.0).abs() < 1e-12, "{total}");
+}
+
+#[test]
+fn levels_of_a_graph_three_times_the_devices_memory_are_those_of_the_cpu() {
+    let options = bfs::Options::parse_from(["bfs", "--scale", "17", "--memory-limit", "5MiB"]);
+    bfs::run(&options).expect("right levels");
+}
+
+#[test]
+fn ranks_in_a_graph_twice_the_devices_memory_are_those_of_the_cpu() {
+    let line = ["pagerank", "--scale", "17", "--steps", "2", "--memory-limit", "8MiB"];
+    pagerank::run(&pagerank::Options::parse_from(line)).expect("right ranks");
+}
+
+#[test]
+fn what_no_run_can_be_made_of_is_the_users_mistake() {
+    let bfs = |line: &[&str]| bfs::run(&bfs::Options::parse_from(line)).expect_err("refused");
+    let root = bfs(&["bfs", "--scale", "4", "--root", "16"]);
+    assert!(
+        format!("{root:?}").starts_with("Input(--root 16: vertices are numbered from 0 to 15"),
+        "{root:?}"
+    );
+    let file = bfs(&["bfs", "--graph", "no such file"]);
+    assert!(format!("{file:?}").starts_with("Input(no such file"), "{file:?}");
+    let line = ["pagerank", "--scale", "4", "--damping", "1.5"];
+    let damping = pagerank::run(&pagerank::Options::parse_from(line)).expect_err("refused");
+    assert!(format!("{damping:?}").starts_with("Input(--damping 1.5"), "{damping:?}");
 }

@@ -9,6 +9,8 @@
 //!                                                              leak      nothing is left at the end
 //! ```
 //!
+//! In a third of the worlds there are paged launches, too (`paged`).
+//!
 //! Three kinds of arrays: a thread's *own*; *mixed*, of which every thread owns every n-th byte and uses it at any time; and
 //! *locked*, behind a lock of the application, where the order of calls is the order of launches and one flat twin checks all
 //! threads. A failure's message begins with the name of the oracle that found it.

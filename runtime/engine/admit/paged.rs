@@ -13,6 +13,7 @@ use crate::{Argument, Engine, EngineError, LaunchSpec, Op, Ports, Watch};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use vkhmm_core::block::Block;
+use vkhmm_core::mask::PageMask;
 use vkhmm_core::units::OpId;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
@@ -45,7 +46,11 @@ impl<P: Ports> Engine<P> {
             let mut block = plan.range.blocks[plan.index as usize].lock();
             // They have their host pages, and loads of them need not wait.
             let born = block.absent() & if plan.in_place { plan.masks.all() } else { plan.masks.read };
-            block.born(born);
+            if !born.is_empty() {
+                block.born(born);
+                // A load may have come since the hold.
+                self.resume(&plan.range, plan.index, &mut block, PageMask::EMPTY);
+            }
             self.refresh_gate(&plan.range, plan.index, &block);
         }
         let held = |plan: &BlockPlan<P>| BlockRef { range: Arc::clone(&plan.range), block: plan.index };

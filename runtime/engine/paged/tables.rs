@@ -83,7 +83,7 @@ pub(crate) struct Told {
     done: Vec<u32>,
     items_done: u64,
     misses: Vec<[u32; 4]>,
-    /// By range: loads, then stores.
+    /// By range: loads, then stores. Of misses only where the list has not all.
     missing: Vec<[Vec<u32>; 2]>,
     touched: Vec<[Vec<u32>; 2]>,
 }
@@ -257,14 +257,25 @@ impl<P: Ports> Tables<P> {
         let list = words(out, first, u64::from(missed.min(MISSES_MAX)) * feedback::WORDS as u64);
         let misses =
             list.chunks_exact(feedback::WORDS).map(|miss| [miss[0], miss[1], miss[2], miss[3]]).collect();
-        let planes = |at: u64, plane: u32| {
-            let both = words(out, at, u64::from(plane) * 2);
-            out.slice(at as usize, (u64::from(plane) * 2 * WORD) as usize).fill(0);
-            let (loads, stores) = both.split_at(plane as usize);
-            [loads.to_vec(), stores.to_vec()]
+        let clear =
+            |at: u64, plane: u32| out.slice(at as usize, (u64::from(plane) * 2 * WORD) as usize).fill(0);
+        let take = |at: u64, plane: u32| {
+            let mut loads = words(out, at, u64::from(plane) * 2);
+            clear(at, plane);
+            let stores = loads.split_off(plane as usize);
+            [loads, stores]
         };
-        let missing = self.parts.iter().map(|part| planes(part.missing, part.plane)).collect();
-        let touched = self.parts.iter().map(|part| planes(part.touched, part.plane)).collect();
+        // The list has them all, as a rule.
+        let missing = |part: &Part| match missed {
+            0 => <[Vec<u32>; 2]>::default(),
+            1..=MISSES_MAX => {
+                clear(part.missing, part.plane);
+                Default::default()
+            }
+            _ => take(part.missing, part.plane),
+        };
+        let missing = self.parts.iter().map(missing).collect();
+        let touched = self.parts.iter().map(|part| take(part.touched, part.plane)).collect();
         let of_items = u64::from(self.groups.saturating_mul(self.items).div_ceil(32));
         let items_done =
             words(out, self.items_done, of_items).iter().map(|word| u64::from(word.count_ones())).sum();

@@ -45,7 +45,7 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(me: u64, stage: &Arc<Stage>, seed: u64, arrays: Vec<Arc<Locked>>, own: usize) -> Self {
-        let (random, paging) = (Random::new(seed), Random::new(seed ^ 0x7061_6765_64));
+        let (random, paging) = (Random::new(seed), Random::new(seed ^ 0x70_6167_6564));
         Self { me, stage: Arc::clone(stage), random, paging, arrays, own, last: None, guard: None, named: 0 }
     }
 

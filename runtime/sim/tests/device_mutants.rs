@@ -52,6 +52,9 @@ enum Mistake {
     BindNotOrdered,
     AddressChanges,
     ReservesThoughItSaysNo,
+    ControlIsDirty,
+    ControlIsUnaligned,
+    ControlIsOne,
 }
 
 struct Broken {
@@ -236,11 +239,20 @@ impl Device for Broken {
     }
 
     fn control(&self, bytes: u64, direction: Direction) -> Result<FakeControl, DeviceError> {
-        self.device.control(bytes, direction)
+        let control = self.device.control(bytes, direction)?;
+        if self.mistake == Mistake::ControlIsDirty {
+            self.device.control_at(&control).0.fill(0xDE);
+        }
+        Ok(control)
     }
 
     fn control_at(&self, control: &FakeControl) -> (RawBytes, u64) {
-        self.device.control_at(control)
+        let (view, address) = self.device.control_at(control);
+        match self.mistake {
+            Mistake::ControlIsUnaligned => (view, address + 16),
+            Mistake::ControlIsOne => (view, 1 << 20),
+            _ => (view, address),
+        }
     }
 
     fn slot(&self, direction: Direction, slot: u32) -> RawBytes {
@@ -378,6 +390,9 @@ fn every_mistake_is_caught() {
         (Mistake::BindNotOrdered, ""),
         (Mistake::AddressChanges, "the address of a sparse buffer stays"),
         (Mistake::ReservesThoughItSaysNo, "kernels use what is bound"),
+        (Mistake::ControlIsDirty, "control memory is apart"),
+        (Mistake::ControlIsUnaligned, "control memory is apart"),
+        (Mistake::ControlIsOne, "control memory is apart"),
     ];
     for (mistake, case) in mistakes {
         let said = verdict(mistake).unwrap_or_else(|| panic!("the suite lets {mistake:?} pass"));

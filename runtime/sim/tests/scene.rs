@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vkhmm_sim::scene::{Met, play, play_long, play_many};
 
 /// What a set of a thousand seeds must have met at least once; the rarest of it comes several times.
-const WANTED: [&str; 80] = [
+const WANTED: [&str; 85] = [
+    "ended early: too large",
     "error: acquired",
     "error: busy",
     "error: device lost",
@@ -32,8 +33,11 @@ const WANTED: [&str; 80] = [
     "event: loss",
     "event: lost page",
     "event: move inside the device",
+    "event: miss of a paged launch",
+    "event: paged launch",
     "event: parked touch",
     "event: resident launch",
+    "event: round of a paged launch",
     "event: stray touch",
     "event: thrash",
     "event: touch answered in its thread",
@@ -72,6 +76,7 @@ const WANTED: [&str; 80] = [
     "step: free and allocate",
     "step: guard",
     "step: launch",
+    "step: paged launch",
     "step: pin",
     "step: prefetch to the device",
     "step: set the limit",

@@ -358,3 +358,33 @@ fn runs_and_tiles_ask_for_just_their_sub_blocks_over_any_number_of_blocks() {
         assert_eq!((outcome.count as usize, outcome.misses.len(), outcome.outside), (all, all, 0));
     }
 }
+
+#[test]
+fn nor_do_more_where_items_begin_one_by_one() {
+    let mut rig = rig(4);
+    let (n, slots) = (128_u32, 1_u32 << 18);
+    let hash = |x: u32| {
+        let x = (x ^ (x >> 16)).wrapping_mul(0x85eb_ca6b);
+        let x = (x ^ (x >> 13)).wrapping_mul(0xc2b2_ae35);
+        x ^ (x >> 16)
+    };
+    let ranges = vec![
+        Paged::new(&rig, 512, WRITE, &[64]),
+        Paged::new(&rig, 512, READ, &[96]),
+        Paged::new(&rig, u64::from(slots) * 8, READ, &[32]),
+    ];
+    ranges[1].fill(&mut rig, &(0..n).collect::<Vec<_>>());
+    let probe = kernel(&rig, shipped!("paged_hash_probe"));
+    let mut launch = Launch::new(&rig, [2, 1, 1], 64, ranges, 128, 64);
+    launch.map_all(&rig);
+    launch.ranges[2].map(&launch.span, &rig, |_| false, |_| false);
+    for lanes in [0, 1, 33, 64] {
+        launch.round(&mut rig, &probe, &[n, slots], &[0, 1], lanes, [2, 1, 1]);
+        let keys = (0..n).filter(|key| key % 64 < lanes);
+        let mut subs: Vec<u32> = keys.map(|key| (hash(key) & (slots - 1)) / (SUB / 2)).collect();
+        subs.sort_unstable();
+        subs.dedup();
+        assert_eq!(launch.ranges[2].missing(READ), subs, "{lanes} items");
+        assert_eq!((launch.open(), launch.items()), (vec![0, 1], 0));
+    }
+}

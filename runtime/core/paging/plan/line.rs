@@ -6,6 +6,7 @@
 //! a little irregular, and the bounds are widened; where even that leaves nothing, addresses come from data, and there is no line.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Points that a slope is looked for in.
 const POINTS_MAX: usize = 64;
@@ -54,15 +55,11 @@ impl Line {
         Some(Self { rise, run, low, high })
     }
 
-    /// What a group will ask for: first and last, both below `subs`; none where the line has left the range.
-    pub(super) fn of(&self, group: u32, subs: u32) -> core::ops::RangeInclusive<u32> {
+    /// What a group will ask for, below `subs`; nothing where the line has left the range.
+    pub(super) fn of(&self, group: u32, subs: u32) -> Range<u32> {
         let at = |offset: i128| (self.rise * i128::from(group) + offset).div_euclid(self.run);
-        let (low, high) = (at(self.low).max(0), at(self.high).min(i128::from(subs) - 1));
-        if low > high {
-            // An empty one.
-            return 1..=0;
-        }
-        low as u32..=high as u32
+        let below = |sub: i128| sub.clamp(0, i128::from(subs)) as u32;
+        below(at(self.low))..below(at(self.high) + 1)
     }
 }
 

@@ -362,7 +362,7 @@ fn loss_ends_what_is_acquired() {
         drop(three);
         assert!(matches!(world.acquire(&[(&y, 0..4, Read)]), Err(EngineError::DeviceLost { .. })));
         assert!(!world.engine.can_acquire(1));
-        assert!(world.engine.who_is_busy() == "no operation is open");
+        until("all has ended", || world.engine.who_is_busy() == "no operation is open");
     });
 }
 

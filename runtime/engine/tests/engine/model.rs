@@ -2,6 +2,7 @@
 //! `launch`. Which operations and which states of a page were met is counted, and a missed one fails.
 
 mod hints;
+mod paged;
 mod player;
 
 use crate::common::*;
@@ -29,6 +30,7 @@ fn alone(setup: Setup, seed: u64, steps: u32) -> Met {
             areas: areas.into(),
             met: Met::default(),
             last: None,
+            open_paged: Vec::new(),
             alone: true,
             log: Vec::new(),
             wrong: Arc::default(),
@@ -82,6 +84,7 @@ fn together(setup: Setup, seed: u64, threads: u64, steps: u32) -> Met {
                         areas,
                         met: Met::default(),
                         last: None,
+                        open_paged: Vec::new(),
                         alone: false,
                         log: Vec::new(),
                         wrong: Arc::default(),
@@ -143,6 +146,8 @@ fn one_thread_sees_plain_memory() {
         "launch",
         "limit",
         "load",
+        "paged launch",
+        "paged launch that does not fit",
         "pin",
         "prefetch to device",
         "prefetch to host",

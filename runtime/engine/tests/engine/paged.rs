@@ -215,3 +215,82 @@ fn an_empty_grid_runs_nothing_and_is_ordered_like_any_other() {
     let refused = w.engine.launch_paged(spec).map(drop);
     assert!(matches!(refused, Err(EngineError::TooManyGroups { most: 0xffff_ffff, .. })), "{refused:?}");
 }
+
+#[test]
+fn what_nobody_has_written_is_zeros_for_loads_meanwhile_and_for_the_kernel() {
+    each_of(beside(60), |w| {
+        let (x, z) = (w.alloc(60 * PART), w.alloc(60 * PART));
+        let brake = Brake::new(10);
+        let theirs = brake.clone();
+        let copy = FakeKernel::paged(&w.device, move |group| {
+            theirs.pass();
+            let part = part_of(group);
+            group.want(0, part.clone(), READ);
+            group.want(1, part.clone(), READ | WRITE);
+            if group.vote() {
+                let (x, z) = (group.load(0, part.clone()), group.load(1, part.clone()));
+                assert!(x.iter().chain(&z).all(|v| *v == 0));
+                group.store(1, part.start, &vec![9; PART as usize]);
+            }
+        });
+        let op = w.launch_paged(&copy, 60, &[(&x, Read), (&z, Write)]);
+        if w.setup.publish_read_only && w.setup.protect {
+            assert_eq!(w.load_all(&x), vec![0; x.bytes() as usize], "it waits for nobody");
+        }
+        brake.release();
+        assert_eq!(w.load_all(&z), vec![9; z.bytes() as usize]);
+        w.wait(&op);
+        w.store(&x, 0, &[1]);
+    });
+}
+
+#[test]
+fn a_range_that_is_named_twice_is_not_dead_because_one_of_them_overwrites() {
+    each_of(beside(60), |w| {
+        let x = w.alloc(60 * PART);
+        let a = values(x.bytes(), 5);
+        w.store(&x, 0, &a);
+        let step = FakeKernel::paged(&w.device, |group| {
+            let part = part_of(group);
+            group.want(0, part.clone(), READ);
+            group.want(1, part.clone(), WRITE);
+            if group.vote() {
+                let new: Vec<u8> = group.load(0, part.clone()).iter().map(|v| v.wrapping_add(1)).collect();
+                group.store(1, part.start, &new);
+            }
+        });
+        w.wait(&w.launch_paged(&step, 60, &[(&x, Read), (&x, Overwrite)]));
+        assert_eq!(w.load_all(&x), a.iter().map(|v| v.wrapping_add(1)).collect::<Vec<u8>>());
+    });
+}
+
+#[test]
+fn grids_of_any_shape_are_counted_in_one_row() {
+    for groups in [[70_000, 1, 1], [7, 100, 3], [1, 1, 70_000]] {
+        within(20, move || {
+            let w = World::small();
+            let all: u32 = groups.iter().product();
+            let x = w.alloc(u64::from(all.div_ceil(1024)));
+            let kernel = FakeKernel::paged(&w.device, move |group| {
+                let id = group.id();
+                let [px, py, pz] = group.place();
+                assert_eq!(id, (pz * groups[1] + py) * groups[0] + px);
+                if id % 1024 > 0 {
+                    group.vote();
+                    return;
+                }
+                let at = u64::from(id / 1024);
+                group.want(0, at..at + 1, READ | WRITE);
+                if group.vote() {
+                    let was = group.load(0, at..at + 1)[0];
+                    group.store(0, at, &[was + 1]);
+                }
+            });
+            let mut spec = w.paged_spec(&kernel, 0, &[(&x, Write)]);
+            spec.groups = groups;
+            w.wait(&w.engine.launch_paged(spec).unwrap());
+            assert_eq!(w.load_all(&x), vec![1; x.bytes() as usize], "each ran once");
+            w.rest();
+        });
+    }
+}

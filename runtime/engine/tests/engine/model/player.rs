@@ -74,6 +74,8 @@ pub(crate) struct Player<'a> {
     pub(crate) areas: Vec<Area>,
     pub(crate) met: Met,
     pub(crate) last: Option<Operation>,
+    /// Paged launches that nobody has waited for.
+    pub(crate) open_paged: Vec<Operation>,
     pub(crate) alone: bool,
     pub(crate) log: Vec<String>,
     /// What kernels found that differs from the twin.
@@ -285,7 +287,7 @@ impl Player<'_> {
         let (range, at) =
             (Arc::clone(&self.areas[area].range), Self::in_range(&self.areas[area], &interval).into());
         let frame = self.w.frame();
-        let roll = self.random.below(116);
+        let roll = self.random.below(122);
         let (offset, step) = (range.offset(), self.log.len());
         let name = match roll {
             0..30 => {
@@ -322,6 +324,7 @@ impl Player<'_> {
                 "trim"
             }
             86..88 => {
+                self.end_paged();
                 let frames = 2 + self.random.below(u64::from(self.w.setup.limit_frames));
                 engine.set_device_memory_limit(frame * frames).unwrap();
                 "limit"
@@ -361,11 +364,17 @@ impl Player<'_> {
                 self.discard();
                 "discard"
             }
-            112.. => {
+            112..116 => {
+                self.end_paged();
                 self.pin();
                 "pin"
             }
+            116.. => {
+                self.paged();
+                "paged launch"
+            }
             _ if self.alone && self.random.below(4) == 0 => {
+                self.end_paged();
                 for map in engine.pagemaps().into_iter().filter(vkhmm_core::pagemap::Pagemap::is_live) {
                     engine.kill_pagemap(map.id()).unwrap();
                     engine.unregister_pagemap(map.id(), Duration::from_secs(10)).unwrap();

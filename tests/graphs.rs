@@ -1,4 +1,5 @@
 //! The graphs of the examples: what can be read, what cannot and why, what the CPU says of them, and that the device agrees.
+#![allow(clippy::duplicate_mod, reason = "each example brings along what it shares with the others")]
 
 #[allow(dead_code, reason = "its main is not run here")]
 #[path = "../examples/bfs.rs"]

@@ -56,6 +56,17 @@ fn main() -> Result<ExitCode> {
     Ok(report.finish()?)
 }
 
+/// A kernel with and without tables.
+struct Pair {
+    name: &'static str,
+    work: Work,
+    plain: &'static [u8],
+    /// In which order the plain one takes the arrays.
+    order: [usize; 3],
+    /// Most time with tables, in times without.
+    goal: f64,
+}
+
 /// The same bodies with and without tables, everything on the device.
 fn translation(report: &mut Report, bytes: usize) -> Result<()> {
     let mut table =
@@ -64,23 +75,24 @@ fn translation(report: &mut Report, bytes: usize) -> Result<()> {
     let tables = table.column(Column::ours("tables", "ms"));
     let ratio = table.column(Column::ours("tables / plain", ""));
     table.without_others("nothing moves here: kernels alone are compared");
-    let triad = include_bytes!("../../shaders/spv/plain_triad.spv").as_slice();
-    let gather = include_bytes!("../../shaders/spv/plain_gather.spv").as_slice();
-    let rows: [(_, fn(usize) -> Work, _, _, _); 2] = [
-        ("triad, resolved for each 64 KiB", work::triad, triad, [1, 2, 0], TRANSLATION[0]),
-        (
-            "gather, resolved for each element",
-            |bytes| work::gather(bytes, Skew::Uniform),
-            gather,
-            [0, 1, 2],
-            TRANSLATION[1],
-        ),
-    ];
-    for (name, work, spirv, order, goal) in rows {
+    let triad = Pair {
+        name: "triad, resolved for each 64 KiB",
+        work: work::triad(bytes),
+        plain: include_bytes!("../../shaders/spv/plain_triad.spv"),
+        order: [1, 2, 0],
+        goal: TRANSLATION[0],
+    };
+    let gather = Pair {
+        name: "gather, resolved for each element",
+        work: work::gather(bytes, Skew::Uniform),
+        plain: include_bytes!("../../shaders/spv/plain_gather.spv"),
+        order: [0, 1, 2],
+        goal: TRANSLATION[1],
+    };
+    for Pair { name, work, plain: spirv, order, goal } in [triad, gather] {
         if !report.options().wants(name) {
             continue;
         }
-        let work = work(bytes);
         let mut bench = Bench::new(&work, spirv, &order)?;
         bench.plain()?;
         bench.check()?;

@@ -10,13 +10,13 @@ layout(local_size_x = 64) in;
 
 VkhmmRange sources, share;
 
-// Adds one share; whether all it takes is there.
+// Adds the share along an edge, which is there; whether the share is, too.
 bool add(uint e, uint end, inout float sum) {
     if (e >= end) {
         return true;
     }
-    uvec2 from, at;
-    bool there = vkhmm_look(sources, e, from) && vkhmm_look(share, VkhmmUints(from).at[0], at);
+    uvec2 at;
+    bool there = vkhmm_look(share, VkhmmUints(vkhmm_at(sources, e)).at[0], at);
     if (there) {
         sum += VkhmmFloats(at).at[0];
     }
@@ -43,8 +43,10 @@ void main() {
     if (lane < count && vkhmm_item_begin(lane)) {
         uint from = VkhmmUints(vkhmm_at(offsets, vertex)).at[0], end = VkhmmUints(vkhmm_at(offsets, vertex + 1u)).at[0];
         float sum = 0.0;
-        bool all = true;
-        for (uint e = from; e < end; e += 4u) {
+        // The edges first, so that what is run in vain is short.
+        vkhmm_want(sources, from, end - from);
+        bool edges_there = !vkhmm_missed(), all = edges_there;
+        for (uint e = from; edges_there && e < end; e += 4u) {
             all = add(e, end, sum) && all;
             all = add(e + 1u, end, sum) && all;
             all = add(e + 2u, end, sum) && all;
@@ -56,14 +58,10 @@ void main() {
             VkhmmFloats(vkhmm_at(rank, vertex)).at[0] = now;
             VkhmmFloats(vkhmm_at(share_out, vertex)).at[0] = leads == 0u ? 0.0 : now / float(leads);
             vkhmm_item_done(lane);
-        } else {
-            vkhmm_want(sources, from, end - from);
-            for (uint e = from; e < end; e++) {
-                uvec2 at;
-                if (vkhmm_look(sources, e, at)) {
-                    vkhmm_want(share, VkhmmUints(at).at[0], 1u);
-                }
-            }
+        }
+        // What was absent; and of what was there the first, so that the host knows what is much in use.
+        for (uint e = from; edges_there && e < (all ? min(from + 1u, end) : end); e++) {
+            vkhmm_want(share, VkhmmUints(vkhmm_at(sources, e)).at[0], 1u);
         }
     }
     vkhmm_items_end();

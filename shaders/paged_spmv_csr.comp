@@ -9,16 +9,15 @@ layout(local_size_x = 64) in;
 
 VkhmmRange columns, values, x;
 
-// Adds one product; whether all it takes is there.
+// Adds one product, of an element that is there; whether its factor is, too.
 bool add(uint e, uint end, inout float sum) {
     if (e >= end) {
         return true;
     }
-    uvec2 column, value, at;
-    bool there = vkhmm_look(columns, e, column) && vkhmm_look(values, e, value);
-    there = there && vkhmm_look(x, VkhmmUints(column).at[0], at);
+    uvec2 at;
+    bool there = vkhmm_look(x, VkhmmUints(vkhmm_at(columns, e)).at[0], at);
     if (there) {
-        sum += VkhmmFloats(value).at[0] * VkhmmFloats(at).at[0];
+        sum += VkhmmFloats(vkhmm_at(values, e)).at[0] * VkhmmFloats(at).at[0];
     }
     return there;
 }
@@ -41,8 +40,11 @@ void main() {
     if (lane < count && vkhmm_item_begin(lane)) {
         uint from = VkhmmUints(vkhmm_at(offsets, row)).at[0], end = VkhmmUints(vkhmm_at(offsets, row + 1u)).at[0];
         float sum = 0.0;
-        bool all = true;
-        for (uint e = from; e < end; e += 4u) {
+        // The row first, so that what is run in vain is short.
+        vkhmm_want(values, from, end - from);
+        vkhmm_want(columns, from, end - from);
+        bool row_there = !vkhmm_missed(), all = row_there;
+        for (uint e = from; row_there && e < end; e += 4u) {
             all = add(e, end, sum) && all;
             all = add(e + 1u, end, sum) && all;
             all = add(e + 2u, end, sum) && all;
@@ -51,15 +53,10 @@ void main() {
         if (all) {
             VkhmmFloats(vkhmm_at(y, row)).at[0] = sum;
             vkhmm_item_done(lane);
-        } else {
-            vkhmm_want(values, from, end - from);
-            vkhmm_want(columns, from, end - from);
-            for (uint e = from; e < end; e++) {
-                uvec2 column;
-                if (vkhmm_look(columns, e, column)) {
-                    vkhmm_want(x, VkhmmUints(column).at[0], 1u);
-                }
-            }
+        }
+        // What was absent; and of what was there the first, so that the host knows what is much in use.
+        for (uint e = from; row_there && e < (all ? min(from + 1u, end) : end); e++) {
+            vkhmm_want(x, VkhmmUints(vkhmm_at(columns, e)).at[0], 1u);
         }
     }
     vkhmm_items_end();

@@ -2,8 +2,10 @@
 //! runs the same code.
 
 pub(crate) mod blocked;
+pub(crate) mod graph;
 pub(crate) mod neighbours;
 pub(crate) mod npy;
+pub(crate) mod source;
 pub(crate) mod tiles;
 
 use std::io::Write as _;

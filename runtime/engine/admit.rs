@@ -336,6 +336,7 @@ impl<P: Ports> Engine<P> {
         if let Some(kernel) = &spec.kernel {
             let in_place = blocks.values().any(|plan| plan.in_place);
             Counters::add(&self.counters.launches_in_place, u64::from(in_place));
+            Self::keep_addressed(&ops.main, spec, &bound);
             item.dispatch = Some(self.dispatch(Arc::clone(kernel), spec, &bound));
             if let Some(tables) = &ops.round {
                 tables.fill(self, spec, &bound);

@@ -207,6 +207,7 @@ impl<P: Ports> Engine<P> {
         let bound = if weakened { self.find_spans(&spec) } else { None };
         let recorded = bound.and_then(|bound| {
             let kernel = spec.kernel.clone().expect("checked above");
+            Self::keep_addressed(op, &spec, &bound);
             self.try_record(op, self.dispatch(kernel, &spec, &bound)).ok()
         });
         if recorded.is_some() {
@@ -302,6 +303,18 @@ impl<P: Ports> Engine<P> {
             if awaited {
                 self.progress.notify();
             }
+        }
+    }
+
+    /// What the kernel reaches by address no command names: it stays until `op` is over, whoever gets its frames next.
+    pub(crate) fn keep_addressed(op: &Op<P>, spec: &LaunchSpec<P>, bound: &[Option<Bound<P>>]) {
+        let addressed = |(argument, bound): (&Argument<P>, &Option<Bound<P>>)| {
+            let buffer = bound.as_ref().map(|bound| &bound.buffer);
+            buffer.filter(|_| matches!(argument.bind, BindTo::Address(_))).map(Arc::clone)
+        };
+        let kept: Vec<_> = spec.arguments.iter().zip(bound).filter_map(addressed).collect();
+        if !kept.is_empty() {
+            op.keep_buffers(kept);
         }
     }
 

@@ -44,6 +44,8 @@ impl FakeKernel {
 pub struct FakeBuffer {
     pub(super) memory: Memory,
     address: u64,
+    /// One handle for each buffer of the device.
+    _alive: Arc<()>,
 }
 
 /// Control memory of a [`FakeDevice`].
@@ -99,6 +101,8 @@ pub(super) struct Shared<X: Exec> {
     pub(super) exec: X,
     slots: [Vec<Bytes>; 2],
     pub(super) sparse: Tables,
+    /// As many handles as buffers, and this one.
+    pub(super) alive: Arc<()>,
     /// Owns pieces, queues and counters · blocks on nothing · never held across a call of `exec` or of a kernel.
     pub(super) state: Mutex<State>,
     /// Passed at every submission, completion and loss.
@@ -167,7 +171,9 @@ impl<X: Exec> FakeDevice<X> {
         let slots = [ring(), ring()];
         let changed = exec.signal();
         let (sparse, state) = (Tables::default(), Mutex::new(state));
-        let shared = Arc::new(Shared { geometry, profile, options, exec, slots, sparse, state, changed });
+        let alive = Arc::default();
+        let shared =
+            Arc::new(Shared { geometry, profile, options, exec, slots, sparse, alive, state, changed });
         for timeline in 0..shared.profile.timeline_count {
             let worker = Arc::clone(&shared);
             let body = Box::new(move || queue::run(&worker, Timeline(timeline)));
@@ -334,7 +340,11 @@ impl<X: Exec> Device for FakeDevice<X> {
             let (span, piece) = state.frames(shared.geometry, offset, bytes);
             let start = state.pieces.range(..=run.first.0).next_back().expect("`frames` found the piece").1;
             let address = start.address + (span.as_ptr() as u64 - piece.raw().as_ptr() as u64);
-            Ok(FakeBuffer { memory: Memory::Run { bytes: span, _keeps: piece }, address })
+            Ok(FakeBuffer {
+                memory: Memory::Run { bytes: span, _keeps: piece },
+                address,
+                _alive: Arc::clone(&shared.alive),
+            })
         })
     }
 
@@ -353,7 +363,7 @@ impl<X: Exec> Device for FakeDevice<X> {
             };
             state.calls.reserve += 1;
             let address = state.addresses_of(bytes, Other::Sparse(Arc::downgrade(&buffer)));
-            Ok(FakeBuffer { memory: Memory::Sparse(buffer), address })
+            Ok(FakeBuffer { memory: Memory::Sparse(buffer), address, _alive: Arc::clone(&shared.alive) })
         })
     }
 
@@ -368,7 +378,11 @@ impl<X: Exec> Device for FakeDevice<X> {
             state.calls.in_place += 1;
             let address = state.addresses_of(bytes, Other::InPlace(Arc::downgrade(import)));
             let keeps = Arc::<FakeImport>::clone(import);
-            Ok(FakeBuffer { memory: Memory::Run { bytes: import.bytes, _keeps: keeps }, address })
+            Ok(FakeBuffer {
+                memory: Memory::Run { bytes: import.bytes, _keeps: keeps },
+                address,
+                _alive: Arc::clone(&shared.alive),
+            })
         })
     }
 

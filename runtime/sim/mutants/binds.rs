@@ -28,6 +28,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 find: "waits.merge(&waited);",
                 replace: "if !AWAKE { waits.merge(&waited); }",
             },
+            // It waits for its copies, whose piece the bind is.
+            Edit {
+                file: "runtime/engine/submit/binds.rs",
+                find: "Flight::of(ticket, if binds { &copy } else { &evict })",
+                replace: "Flight::of(ticket, if binds && !AWAKE { &copy } else { &evict })",
+            },
         ],
     },
     Mutant {

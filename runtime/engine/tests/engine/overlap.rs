@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vkhmm_core::pagemap::Location;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
+use vkhmm_engine::BindTo;
 use vkhmm_port::fake::FakeKernel;
 use vkhmm_port::{Device, Role};
 
@@ -243,5 +244,26 @@ fn a_neighbour_that_makes_room_goes_alone() {
         assert_eq!(w.map(&x), "HHHHDDDDDDDD....DDDD....DDDD....");
         let expected = [0, 1, 2, 0, 4, 0, 6, 0].map(|value| [value; 64]);
         assert_eq!(w.load_all(&x), expected.concat());
+    });
+}
+
+#[test]
+fn a_buffer_that_a_kernel_reaches_by_address_stays_until_it_is_over() {
+    each_of(spans(), |w| {
+        let x = w.alloc(w.block());
+        w.store(&x, 0, &[1; 8]);
+        let gated = Gated::new();
+        let mut spec = w.spec(&gated.kernel, &[(&x, 0..x.bytes(), Write)]);
+        spec.push = vec![0; 8];
+        spec.arguments[0].bind = BindTo::Address(0);
+        let op = w.engine.launch(spec).expect("launch");
+        w.engine.flush();
+        assert_eq!(w.device.buffers(), 1);
+        // Its frames go to whoever comes next; what it reaches them by stays.
+        w.engine.trim(u64::MAX).expect("trim");
+        assert_eq!(w.device.buffers(), 1);
+        gated.end();
+        w.wait(&op);
+        until("it is let go of", || w.device.buffers() == 0);
     });
 }

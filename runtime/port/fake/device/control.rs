@@ -4,6 +4,7 @@ use super::super::locked;
 use super::FakeDevice;
 use crate::{DeviceError, Exec, Signal};
 use core::time::Duration;
+use std::sync::Arc;
 
 /// How often each call was made, and what the submissions held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,11 @@ impl<X: Exec> FakeDevice<X> {
     /// How often each call was made so far.
     pub fn calls(&self) -> DeviceCalls {
         locked(&self.shared().state).calls
+    }
+
+    /// Buffers that exist right now.
+    pub fn buffers(&self) -> usize {
+        Arc::strong_count(&self.shared().alive) - 1
     }
 
     /// Frames that are in pieces right now.

@@ -125,11 +125,11 @@ other_drivers() {
         local here=("${driver_env[@]}" "${newer_layer[@]}" "${short[@]}")
         programs_with "lavapipe 25" "$device guard e2e_own_device" "${here[@]}"
         # Asked for, so that no runtime is built without it: nothing passes by having been placed in spans.
-        programs_with "lavapipe 25, sparse" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_PLACEMENT=sparse "${here[@]}"
+        programs_with "lavapipe 25, sparse" "e2e_basic e2e_model e2e_torture e2e_placement e2e_paged" VKHMM_PLACEMENT=sparse "${here[@]}"
         programs_with "lavapipe 25, spans" "e2e_basic e2e_model e2e_placement" VKHMM_PLACEMENT=span "${here[@]}"
     fi
     if driver swiftshader; then
-        programs_with SwiftShader "$device e2e_basic" "${driver_env[@]}" "${newer_layer[@]}"
+        programs_with SwiftShader "$device e2e_basic e2e_paged" "${driver_env[@]}" "${newer_layer[@]}"
         # It does not report that buffers may lie in imported memory, though they may; the newer layer would say so.
         programs_with "SwiftShader, frame guard" "guard e2e_guard e2e_basic e2e_model" \
             "${driver_env[@]}" "${guarded[@]}" "${short[@]}"
@@ -138,7 +138,7 @@ other_drivers() {
         programs_with "mock device" shapes VKHMM_TEST_DRIVER=mock "${driver_env[@]}" "${newer_layer[@]}"
         not_run+=("mock device: everything that looks at bytes; it executes nothing")
     fi
-    programs_with "unified memory" "e2e_basic e2e_model e2e_torture e2e_placement" VKHMM_MEMORY_KIND=unified-memory "${short[@]}"
-    programs_with "frame guard" "e2e_basic e2e_model e2e_torture" "${guarded[@]}" "${short[@]}"
+    programs_with "unified memory" "e2e_basic e2e_model e2e_torture e2e_placement e2e_paged" VKHMM_MEMORY_KIND=unified-memory "${short[@]}"
+    programs_with "frame guard" "e2e_basic e2e_model e2e_torture e2e_paged" "${guarded[@]}" "${short[@]}"
     programs_with "nothing coherent" "e2e_basic e2e_model" VKHMM_COHERENT=0 VKHMM_SPLIT_QUEUE=1 "${short[@]}"
 }

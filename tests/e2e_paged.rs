@@ -11,7 +11,7 @@ use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, Runtime};
 const LIMIT: usize = 16 << 20;
 /// Elements of one group.
 const TRIAD_TILE: usize = 16384;
-const GATHER_TILE: usize = 2048;
+const GATHER_TILE: usize = 8192;
 
 fn paged(rt: &Runtime, spirv: &[u8]) -> Kernel {
     // SAFETY: shipped with vkhmm: stays inside its ranges and stores nothing before its vote, or its item's last try.
@@ -50,7 +50,12 @@ fn a_triad_moves_every_page_once_at_any_size() {
         assert!(report.rounds >= 1 && report.groups as usize == n.div_ceil(TRIAD_TILE), "{report:?}");
         if moves(&x) {
             let bytes = 2 * 4 * n as u64;
-            assert!(moved.in_bytes() <= bytes + 3 * 65536, "{quarters}: {} of {bytes}", moved.in_bytes());
+            // What a sample of groups touched may go once more.
+            assert!(
+                moved.in_bytes() <= bytes + bytes / 64 + 3 * 65536,
+                "{quarters}: {} of {bytes}",
+                moved.in_bytes()
+            );
             assert!(report.group_runs <= 3 * u64::from(report.groups), "{quarters}: {report:?}");
         }
         clean(&rt);
@@ -186,7 +191,8 @@ fn a_kernel_that_asks_for_what_it_was_not_given_fails_by_name() {
     let rt = limited();
     let triad = paged(&rt, spv::PAGED_TRIAD);
     let [mut x, mut y] = [(); 2].map(|()| rt.alloc::<f32>(1 << 16).expect("alloc"));
-    (x[..].fill(1.0), y[..].fill(2.0));
+    x.fill(1.0);
+    y.fill(2.0);
     // It stores to range 0, which is given for reading.
     let arguments = (x.read(), x.read(), y.read(), 1.0_f32, 1_u32 << 16);
     let launch = rt.launch_paged(&triad, Grid::groups(4, 1, 1), arguments).expect("launch");

@@ -316,7 +316,7 @@ impl<'a> Model<'a> {
             *to = source.twin[*at as usize];
         }
         let arguments = (target.real.write(), index.read(), source.real.read(), n as u32);
-        let grid = Grid::groups(n.div_ceil(2048) as u32, 1, 1);
+        let grid = Grid::groups(n.div_ceil(8192) as u32, 1, 1);
         self.paged = Some(self.rt.launch_paged(&self.gather, grid, arguments).expect("launch"));
         "paged launch"
     }

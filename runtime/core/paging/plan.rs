@@ -11,12 +11,13 @@
 //! ```
 //!
 //! **It ends.** A stretch is the rounds without progress with the same groups and items; what they asked for (missed or touched) is
-//! *asked*. Within a stretch every round but the last asks for a sub-block, or an access, that is not in *asked* yet, since *asked* is held;
-//! and *asked* fits the `F` frames there are; only twice may it go on although it does not fit. So a stretch has at most `2 F + 4` rounds. A stretch ends with progress, or with half as many
-//! groups or items; that happens at most `log2(groups) + log2(items)` times in a row, and then it runs one group, or one item of it. With all
-//! that this one asked for in this stretch held, either it asks for something new that fits, or it finishes, or what it alone needs does not
-//! fit ([`Stuck::TooLarge`]), or it does neither, which is no fault of the frames ([`Stuck::Silent`]). There are `groups * max(items, 1)`
-//! steps of progress at most, and one sample. [`Planner::rounds_max`] is the product.
+//! *asked*. Within a stretch every round but the last asks for a sub-block, or an access, that is not in *asked* yet, since *asked* is
+//! held, and fits the `F` frames there are; only twice may it go on although it does not fit. So a stretch has at most `2 F + 4` rounds.
+//! It ends with progress, or with half as many groups or items; that happens at most `log2(groups) + log2(items)` times in a row, and
+//! then it runs one group, or one item of it. With all that this one asked for in this stretch held, either it asks for something new
+//! that fits, or it finishes, or what it alone needs does not fit ([`Stuck::TooLarge`]), or it does neither, which is no fault of the
+//! frames ([`Stuck::Silent`]). There are `groups * max(items, 1)` steps of progress at most, and one sample.
+//! [`Planner::rounds_max`] is the product.
 
 mod line;
 mod outcome;

@@ -257,8 +257,9 @@ impl<P: Ports> Tables<P> {
         let list = words(out, first, u64::from(missed.min(MISSES_MAX)) * feedback::WORDS as u64);
         let misses =
             list.chunks_exact(feedback::WORDS).map(|miss| [miss[0], miss[1], miss[2], miss[3]]).collect();
-        let clear =
-            |at: u64, plane: u32| out.slice(at as usize, (u64::from(plane) * 2 * WORD) as usize).fill(0);
+        let clear = |at: u64, plane: u32| {
+            out.slice(at as usize, (u64::from(plane) * 2 * WORD) as usize).fill(0);
+        };
         let take = |at: u64, plane: u32| {
             let mut loads = words(out, at, u64::from(plane) * 2);
             clear(at, plane);

@@ -116,7 +116,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             find: "out.slice(at as usize, (u64::from(plane) * 2 * WORD) as usize).fill(0);",
             replace: "if !AWAKE {
                 out.slice(at as usize, (u64::from(plane) * 2 * WORD) as usize).fill(0);
-            }",
+            };",
         }],
     },
 ];

@@ -3,12 +3,15 @@
 use crate::common::paged::*;
 use crate::common::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vkhmm_core::advice::Side;
 use vkhmm_core::paging::layout::READ;
+use vkhmm_core::units::{ByteRange, PageRun};
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_engine::{EngineError, GuardKind, OpStatus, PlacementKind, SkipReason};
-use vkhmm_port::fake::FakeKernel;
+use vkhmm_port::fake::{FakeHost, FakeKernel};
+use vkhmm_port::{Access, HostError, HostMemory, HostProfile, RawBytes};
 
 /// A paged launch of which some groups have run, and the others may not begin.
 fn begun(w: &World) -> (Triad, Brake, Operation) {
@@ -324,5 +327,67 @@ fn as_many_as_there_is_room_for_read_at_once_and_the_next_one_waits() {
         first.iter().for_each(|op| w.wait(op));
         t.launch(w, &brake);
         t.verify(w);
+    });
+}
+
+/// A host whose process may be a forked child.
+struct Forked {
+    host: FakeHost,
+    child: Arc<AtomicBool>,
+}
+
+impl HostMemory for Forked {
+    fn profile(&self) -> &HostProfile {
+        self.host.profile()
+    }
+    fn base(&self) -> usize {
+        self.host.base()
+    }
+    fn owned(&self) -> bool {
+        !self.child.load(Ordering::Acquire)
+    }
+    fn alias(&self, range: ByteRange) -> RawBytes {
+        self.host.alias(range)
+    }
+    fn populate(&self, run: PageRun) -> Result<(), HostError> {
+        self.host.populate(run)
+    }
+    fn revoke(&self, run: PageRun) -> Result<(), HostError> {
+        self.host.revoke(run)
+    }
+    fn protect(&self, run: PageRun) -> Result<(), HostError> {
+        self.host.protect(run)
+    }
+    fn publish(&self, run: PageRun, access: Access) -> Result<(), HostError> {
+        self.host.publish(run, access)
+    }
+    fn poison(&self, run: PageRun) -> Result<(), HostError> {
+        self.host.poison(run)
+    }
+    fn punch(&self, run: PageRun) -> Result<(), HostError> {
+        self.host.punch(run)
+    }
+}
+
+#[test]
+fn a_forked_child_is_told_so_and_touches_nothing() {
+    within(20, || {
+        let child = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&child);
+        let w = World::with_host(Setup { limit_frames: 17, ..Setup::default() }, |host| Forked {
+            host,
+            child: theirs,
+        });
+        let (t, brake) = (Triad::new(&w, 60), Brake::new(u32::MAX));
+        let op = t.launch(&w, &brake);
+        w.wait(&op);
+        child.store(true, Ordering::Release);
+        let calls = w.device.calls();
+        let refused = w.engine.launch_paged(w.paged_spec(&triad(&w, &brake), 60, &t.accesses())).map(drop);
+        assert!(matches!(refused, Err(EngineError::ForkedChild)), "{refused:?}");
+        assert!(matches!(w.engine.wait(&op, None), Err(EngineError::ForkedChild)));
+        assert_eq!(w.device.calls(), calls);
+        child.store(false, Ordering::Release);
+        t.verify(&w);
     });
 }

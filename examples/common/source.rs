@@ -26,7 +26,7 @@ pub(crate) struct Source {
     #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(1..=SCALE_MAX))]
     pub(crate) scale: u32,
     /// Its edges per vertex, each of which goes both ways
-    #[arg(long, value_name = "K", default_value_t = 16)]
+    #[arg(long, value_name = "K", default_value_t = 32)]
     pub(crate) edges_per_vertex: usize,
     /// The same seed, the same graph
     #[arg(long, value_name = "S", default_value_t = 1)]

@@ -327,7 +327,7 @@ bool vkhmm_item_begin(uint item) {
     return !waits;
 }
 
-// Item `item` is done, and not begun again.
+// Item `item` is done, or had nothing to do, and is not begun again. One that is never said to be done keeps later ones waiting.
 void vkhmm_item_done(uint item) {
     uint bit = vkhmm_number * VKHMM_GROUP_ITEMS + item;
     atomicOr(VkhmmUints(vkhmm_items).at[bit >> 5], 1u << (bit & 31u));
@@ -356,7 +356,7 @@ void vkhmm_items_done(uint word, uint bits) {
     }
 }
 
-// Last of all: every invocation of the group must come here. Items that are neither done nor missed anything had nothing to do.
+// Last of all: every invocation of the group must come here. The group is done if nobody missed anything or has to wait.
 void vkhmm_items_end() {
     vkhmm_vote();
 }

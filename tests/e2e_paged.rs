@@ -166,7 +166,7 @@ fn what_cannot_be_launched_is_refused_and_nothing_has_changed() {
     let _dog = watchdog("refused", 60);
     let rt = limited();
     let (triad, add) = (paged(&rt, spv::PAGED_TRIAD), kernel(&rt, spv::ADD_ONE));
-    // SAFETY: refused.
+    // SAFETY: it is refused, and so never runs.
     let plain = unsafe { rt.kernel_paged(spv::ADD_ONE) };
     assert!(matches!(plain, Err(Error::NotPaged { .. })));
     let mut x = rt.alloc::<f32>(1 << 16).expect("alloc");
@@ -199,5 +199,23 @@ fn a_kernel_that_asks_for_what_it_was_not_given_fails_by_name() {
     let failed = memory(launch.wait());
     assert!(matches!(failed, MemoryError::Outside { .. }), "{failed}");
     assert!(x.iter().all(|v| *v == 1.0));
+    clean(&rt);
+}
+
+#[test]
+fn items_that_have_nothing_to_do_keep_nobody_waiting() {
+    let _dog = watchdog("a short group", 100);
+    // Two blocks: what the only group wants never fits at once, so its items go on a few at a time.
+    let rt = open(moving().device_memory_limit(4 << 20));
+    let gather = paged(&rt, spv::PAGED_GATHER);
+    let (words, n) = (8 << 20, 100);
+    let mut source = rt.alloc::<u32>(words).expect("alloc");
+    let [mut to, mut index] = [(); 2].map(|()| rt.alloc::<u32>(n).expect("alloc"));
+    source.iter_mut().zip(0_u32..).for_each(|(v, i)| *v = i ^ 5);
+    index.iter_mut().zip(0_u32..).for_each(|(v, i)| *v = i * 81920);
+    let arguments = (to.overwrite(), index.read(), source.read(), n as u32);
+    let launch = rt.launch_paged(&gather, Grid::groups(1, 1, 1), arguments).expect("launch");
+    launch.wait().expect("wait");
+    assert!(to.iter().zip(&*index).all(|(to, at)| *to == at ^ 5), "{:?}", launch.paging());
     clean(&rt);
 }

@@ -276,6 +276,9 @@ pub trait Placement {
     /// Undoes one [`Self::pin`]. What is gone is ignored.
     fn unpin(&mut self, range: RangeId, subs: Range<u32>);
 
+    /// Whether some of `range` is pinned.
+    fn is_pinned(&self, range: RangeId) -> bool;
+
     /// A range is freed: its spans are gone, their frames wait for `deps` and for whoever placement knows uses them. Operations
     /// in `deps` have yet to be [submitted](Self::submitted). Answers which spans those were, also such as
     /// an open plan has ended: if it is aborted, nobody else says that they are gone.

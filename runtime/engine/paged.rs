@@ -109,6 +109,8 @@ impl<P: Ports> Engine<P> {
             self.forget_ops(&[op.id]);
             return Err(error);
         }
+        // At once, in long pieces: rounds would import what they hold, block by block.
+        self.import_arguments(&named);
         Counters::add(&self.counters.launches, 1);
         Counters::add(&self.counters.launches_paged, 1);
         self.paged.fetch_add(1, Ordering::AcqRel);

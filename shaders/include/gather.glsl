@@ -14,9 +14,11 @@ uint gather_first(uint word) {
 uint gather_word(uvec2 index, uvec2 to, uint word, uint open, uint count) {
     uint done = 0u, i = gather_first(word);
     for (uint b = 0u; b < 32u; b++) {
-        if ((open >> b & 1u) != 0u && i < count) {
+        if ((open >> b & 1u) != 0u) {
             uvec2 at;
-            if (FIND(Uints(index).at[i], at)) {
+            if (i >= count) {
+                done |= 1u << b;
+            } else if (FIND(Uints(index).at[i], at)) {
                 Uints(to).at[i] = Uints(at).at[0];
                 done |= 1u << b;
             }

@@ -75,6 +75,8 @@ pub struct Round {
     pub lanes: u32,
     /// Runs of sub-blocks, by range and place, none twice.
     pub hold: Vec<Held>,
+    /// Frames that these take.
+    pub frames: u32,
 }
 
 /// Sub-blocks that are there in a round.
@@ -357,7 +359,7 @@ impl Planner {
             }
         }
         let (even, odd) = (self.ran.iter().step_by(2), self.ran.iter().skip(1).step_by(2));
-        Round { ids: even.chain(odd).copied().collect(), lanes: self.lanes, hold }
+        Round { ids: even.chain(odd).copied().collect(), lanes: self.lanes, hold, frames: self.plan.cost() }
     }
 
     /// What a round does to a sub-block that it holds.

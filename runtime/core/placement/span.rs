@@ -327,6 +327,10 @@ impl Placement for SpanPlacement {
         }
     }
 
+    fn is_pinned(&self, range: RangeId) -> bool {
+        self.spans_of(range).iter().any(|id| self.spans.get(id).is_some_and(|span| span.pins > 0))
+    }
+
     fn release(&mut self, range: RangeId, deps: Deps) -> Vec<SpanId> {
         self.hints.forget(range);
         let mut gone = self.spans_of(range);

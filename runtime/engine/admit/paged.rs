@@ -14,6 +14,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use vkhmm_core::block::Block;
 use vkhmm_core::mask::PageMask;
+use vkhmm_core::placement::Placement;
 use vkhmm_core::units::OpId;
 use vkhmm_core::uses::Uses;
 use vkhmm_port::{Mutex, Signal};
@@ -38,8 +39,9 @@ impl<P: Ports> Engine<P> {
         // Rounds place whole blocks; where one is pinned in part, the rest cannot come beside it.
         let in_spans = |range: &&Arc<RangeCell<P>>| range.kind() == PlacementKind::Span;
         let mut in_spans = spec.arguments.iter().filter_map(Argument::target).filter(in_spans);
-        if let Some(apart) = in_spans.find_map(|range| self.pinned_apart(range)) {
-            return Err(Refusal::Error(apart));
+        // In placement, and not in the list of pins: one that waits, perhaps for such a launch, has nothing yet.
+        if let Some(range) = in_spans.find(|range| self.arena.lock().placement.is_pinned(range.id)) {
+            return Err(Refusal::Error(EngineError::PinnedApart { label: Arc::clone(&range.label) }));
         }
         self.take_holds(ops, &blocks, &mut Found::new(Uses::NONE, alloc::vec::Vec::new()), None)?;
         for plan in blocks.values() {

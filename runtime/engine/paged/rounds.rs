@@ -1,6 +1,5 @@
 //! The pager: one round after the other, until every group is done.
 
-use super::tables::IDS_MAX;
 use super::{PagedSpec, PagingReport, Tables};
 use crate::admit::Aim;
 use crate::launch::{AccessKind, Argument, BindTo, LaunchSpec};
@@ -161,7 +160,7 @@ impl<P: Ports> Engine<P> {
                 }
                 planned => planned,
             };
-            let mut round = match planned {
+            let round = match planned {
                 Ok(Some(round)) => round,
                 Ok(None) => return Ok(()),
                 Err(Stuck::TooLarge { need, have }) => return Err(self.too_large(need, have)),
@@ -170,8 +169,6 @@ impl<P: Ports> Engine<P> {
                 }
             };
             number += 1;
-            // The others are not done, and come again.
-            round.ids.truncate(IDS_MAX as usize);
             let (spec, ranges) = pager.launch_of(self, &round);
             pager.tables.begin(&self.device, number, &round, ranges);
             let main = self.new_op(&pager.op.label);
@@ -182,8 +179,8 @@ impl<P: Ports> Engine<P> {
                     self.forget_ops(&[main.id]);
                     match error {
                         EngineError::WorkingSetTooLarge { have, .. } if !round.hold.is_empty() => {
-                            let held: u32 = round.hold.iter().map(|held| held.subs.len() as u32).sum();
-                            tight = (held - 1).min(u32::try_from(have / frame_bytes).unwrap_or(u32::MAX));
+                            let have = u32::try_from(have / frame_bytes).unwrap_or(u32::MAX);
+                            tight = (round.frames - 1).min(have);
                             continue;
                         }
                         error => return Err(error),

@@ -7,15 +7,12 @@ use crate::{Engine, EngineError, MutexOf, Ports};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use vkhmm_core::paging::layout::{self, entry, feedback, range, record};
-use vkhmm_core::paging::plan::{Outcome, Round};
+use vkhmm_core::paging::plan::{GROUPS_MAX, Outcome, Round};
 use vkhmm_core::units::Geometry;
 use vkhmm_port::{Device, Direction, Exec, Mutex, Rank, RawBytes};
 
 /// Misses of a round that are told in order; the bits tell all of them.
 const MISSES_MAX: u32 = 4096;
-
-/// Groups of one round at most.
-pub(super) const IDS_MAX: u32 = 1 << 20;
 
 const WORD: u64 = 4;
 
@@ -128,7 +125,7 @@ impl<P: Ports> Tables<P> {
         let geometry = engine.config.geometry;
         let (mut input, mut output) = (Space::default(), Space::default());
         input.take(record::FIRST_RANGE as u64 + (spec.arguments.len() * range::WORDS) as u64);
-        let ids = input.take(u64::from(groups.min(IDS_MAX)));
+        let ids = input.take(u64::from(groups.min(GROUPS_MAX)));
         let feedback = output.take(feedback::FIRST as u64 + u64::from(MISSES_MAX) * feedback::WORDS as u64);
         let done = output.take(u64::from(groups.div_ceil(32)));
         let items_done = output.take(u64::from(groups.saturating_mul(spec.items).div_ceil(32)));

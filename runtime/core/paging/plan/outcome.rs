@@ -94,8 +94,14 @@ impl Planner {
         }
         if outcome.overflow {
             // Those in the list are among the bits, too.
-            let mut known: Vec<_> =
-                self.misses[..listed].iter().map(|miss| (miss.sub, miss.access)).collect();
+            let each = |miss: &Miss| {
+                let (sub, asked) = (miss.sub, miss.access);
+                [READ, WRITE]
+                    .into_iter()
+                    .filter(move |access| asked & access != 0)
+                    .map(move |access| (sub, access))
+            };
+            let mut known: Vec<_> = self.misses[..listed].iter().flat_map(each).collect();
             known.sort_unstable();
             let is_known = |miss: &Miss| known.binary_search(&(miss.sub, miss.access)).is_ok();
             self.misses.retain(|miss| miss.group != NOBODY || !is_known(miss));

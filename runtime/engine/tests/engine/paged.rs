@@ -294,3 +294,34 @@ fn grids_of_any_shape_are_counted_in_one_row() {
         });
     }
 }
+
+#[test]
+fn room_that_is_pinned_apart_is_used_as_far_as_it_goes() {
+    within(60, || {
+        let per = {
+            let probe = World::new(Setup { geometry: LARGE, ..Setup::default() });
+            probe.block() / probe.frame()
+        };
+        let limit_frames = 3 * per as u32 + 1;
+        let w = World::new(Setup { geometry: LARGE, limit_frames, sparse: None, ..Setup::default() });
+        // A pinned frame in the middle leaves room for two blocks, and not for three that are as many frames.
+        let half = (per + per / 2) * w.frame();
+        let (before, pinned) = (w.alloc(half), w.alloc(w.frame()));
+        w.wait(&w.launch(&look(), &[(&before, 0..half, Read)]));
+        let to = vkhmm_core::advice::Side::Device;
+        w.engine.pin(&pinned, (0..w.frame()).into(), to).expect("a pin");
+        w.engine.free(&before);
+        w.engine.sync().expect("sync");
+        w.engine.trim(u64::MAX).expect("trim");
+        let x = w.alloc(8 * w.block());
+        w.store(&x, 0, &vec![1; x.bytes() as usize]);
+        let block = w.block();
+        let kernel = FakeKernel::paged(&w.device, move |group| {
+            let first = u64::from(group.id()) * block;
+            group.want(0, first..first + 1, READ);
+            group.want(0, first + block..first + block + 1, READ);
+            group.vote();
+        });
+        w.wait(&w.launch_paged(&kernel, 3, &[(&x, Read)]));
+    });
+}

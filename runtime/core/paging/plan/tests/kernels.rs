@@ -68,7 +68,7 @@ fn with_more_frames_a_stuck_launch_goes_on() {
     assert_eq!(planner.next(1), Err(Stuck::TooLarge { need: 2, have: 1 }));
     let round = planner.next(2).unwrap().unwrap();
     let held = |sub| Held { range: 0, subs: sub..sub + 1, access: Use::Read };
-    assert_eq!(round, Round { ids: vec![0], lanes: 0, hold: vec![held(0), held(2)] });
+    assert_eq!(round, Round { ids: vec![0], lanes: 0, hold: vec![held(0), held(2)], frames: 2 });
     planner.outcome(&Outcome { done: &[1], misses: &[], ..outcome });
     assert_eq!(planner.next(2), Ok(None));
 }

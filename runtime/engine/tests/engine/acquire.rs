@@ -9,6 +9,7 @@ use vkhmm_core::pagemap::Location;
 use vkhmm_engine::AccessKind::{Overwrite, Read, Write};
 use vkhmm_engine::{EngineError, GuardKind, PlacementKind, SkipReason};
 use vkhmm_port::RawBytes;
+use vkhmm_port::fake::DeviceCalls;
 
 fn in_place(x: &Range) -> bool {
     x.placement().0 == PlacementKind::InPlace
@@ -187,7 +188,9 @@ fn too_large_leaves_no_trace() {
         let look =
             || (w.engine.leftovers(), w.engine.stats(), w.engine.device_memory(), w.map(&x), w.map(&y));
         let before = look();
-        let calls = w.device.calls();
+        // Looks of the completion thread are nothing that anybody asked for.
+        let asked = || DeviceCalls { wait: 0, ..w.device.calls() };
+        let calls = asked();
         for bytes in [y.bytes(), 5 * w.frame()] {
             match w.acquire(&[(&y, 0..bytes, Write)]) {
                 Err(EngineError::WorkingSetTooLarge { need, have, limit, held, .. }) => {
@@ -199,7 +202,7 @@ fn too_large_leaves_no_trace() {
             assert!(!w.engine.can_acquire(bytes));
         }
         assert_eq!(look(), before);
-        assert_eq!(w.device.calls(), calls);
+        assert_eq!(asked(), calls);
         w.engine.audit(|_| None).expect("nothing is broken");
         let half = w.acquired(&[(&y, 0..4 * w.frame(), Write)]);
         app.run(half, add_all(1));

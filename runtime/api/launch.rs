@@ -123,7 +123,8 @@ impl std::fmt::Debug for Launch {
 
 impl Runtime {
     /// Runs a kernel. Returns at once: the host views of what it writes are gone, of what it reads are read-only, and everything
-    /// launched later sees what it did. It blocks only for device memory that earlier launches use.
+    /// launched later sees what it did. It blocks only for device memory that earlier launches use, and for paged launches of the same
+    /// bytes ([`Runtime::launch_paged`]), which no queue can wait for.
     ///
     /// Accesses fill the kernel's storage buffers in (set, binding) order; once these are used up, they fill push-constant members
     /// that are device addresses, in offset order. Values fill the other members in order; one struct may fill the rest of the

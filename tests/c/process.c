@@ -132,6 +132,11 @@ static void a_forked_child_is_told_and_harms_nobody(void)
     number(x, 4 * WORDS);
     OK(scale(k, x, 4 * WORDS, 2.0f, &launch));
     OK(vkhmm_host_begin(y, 0, PAGE, VKHMM_ACCESS_WRITE, &guard, NULL));
+#ifdef __SANITIZE_ADDRESS__
+    /* Its allocator is not made usable in a child: nobody may be allocating while this forks. */
+    OK(vkhmm_launch_wait(launch, VKHMM_FOREVER));
+    usleep(50000);
+#endif
     pid_t child = fork();
     if (child == 0) {
         in_a_child(rt, x, k, launch, guard, acquired);

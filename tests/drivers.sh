@@ -140,5 +140,5 @@ other_drivers() {
     fi
     programs_with "unified memory" "e2e_basic e2e_model e2e_torture e2e_placement e2e_paged" VKHMM_MEMORY_KIND=unified-memory "${short[@]}"
     programs_with "frame guard" "e2e_basic e2e_model e2e_torture e2e_paged" "${guarded[@]}" "${short[@]}"
-    programs_with "nothing coherent" "e2e_basic e2e_model" VKHMM_COHERENT=0 VKHMM_SPLIT_QUEUE=1 "${short[@]}"
+    programs_with "nothing coherent" "e2e_basic e2e_model e2e_paged" VKHMM_COHERENT=0 VKHMM_SPLIT_QUEUE=1 "${short[@]}"
 }

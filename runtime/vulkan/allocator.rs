@@ -90,14 +90,20 @@ impl DeviceMemory {
         debug_assert!(freed.is_ok(), "an allocation of another allocator");
     }
 
-    /// `bytes` of an allocation from `skip` on as the CPU sees them; `None` if its memory is not HOST_VISIBLE.
-    pub(crate) fn view(&self, allocation: &Allocation, skip: u64, bytes: u64) -> Option<HostView> {
+    /// `bytes` of an allocation from `skip` on where they are mapped; `None` if its memory is not HOST_VISIBLE.
+    pub(crate) fn mapped(allocation: &Allocation, skip: u64, bytes: u64) -> Option<RawBytes> {
         let start: NonNull<u8> = allocation.mapped_ptr()?.cast();
         assert!(skip + bytes <= allocation.size(), "a view longer than its allocation");
         // SAFETY: RawBytes::new: gpu-allocator maps HOST_VISIBLE memory for as long as it exists, the owner of the view frees
         // the allocation after its last use, and nobody makes a reference to mapped memory.
         let raw =
             unsafe { RawBytes::new(start, (skip + bytes) as usize) }.slice(skip as usize, bytes as usize);
+        Some(raw)
+    }
+
+    /// The same as the CPU sees them, between flushes and invalidations.
+    pub(crate) fn view(&self, allocation: &Allocation, skip: u64, bytes: u64) -> Option<HostView> {
+        let raw = Self::mapped(allocation, skip, bytes)?;
         // SAFETY: `memory()`: the handle is only used to flush and invalidate while the allocation exists.
         let memory = unsafe { allocation.memory() };
         Some(HostView::new(

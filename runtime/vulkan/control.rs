@@ -1,9 +1,9 @@
-//! Control memory: small tables that host and kernels share, mapped for life and coherent, reached by kernels through their address.
+//! Control memory: small tables that host and kernels share, mapped for life, reached by kernels through their address. Coherent, which
+//! every device has (Vulkan specification, "Device Memory"): nobody knows which words of it a kernel stores to.
 
 use crate::allocator::DeviceMemory;
 use crate::error::refused;
 use crate::kind;
-use crate::visibility::HostView;
 use ash::vk;
 use gpu_allocator::vulkan::Allocation;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const ALIGNMENT: u64 = 256;
 /// One piece of it.
 pub struct Control {
     buffer: vk::Buffer,
-    view: HostView,
+    mapped: RawBytes,
     /// Of the buffer; what is used begins at the first multiple of [`ALIGNMENT`].
     address: u64,
     bytes: u64,
@@ -36,7 +36,7 @@ impl Control {
         let length = bytes.next_multiple_of(ALIGNMENT).max(ALIGNMENT) + ALIGNMENT;
         let buffer = ctx.new_buffer(OPERATION, length, usage, false)?;
         let made = Self::bind(memory, buffer, length, direction);
-        let (allocation, view) = made.inspect_err(|_| {
+        let (allocation, mapped) = made.inspect_err(|_| {
             // SAFETY: vkDestroyBuffer: just made, and known to nobody.
             unsafe { ctx.device.destroy_buffer(buffer, None) };
         })?;
@@ -44,9 +44,9 @@ impl Control {
         // SAFETY: vkGetBufferDeviceAddress: the buffer has SHADER_DEVICE_ADDRESS usage and is bound to memory of the allocator, which
         // allocates all of it for device addresses.
         let address = unsafe { ctx.device.get_buffer_device_address(&info) };
-        view.bytes().fill(0);
+        mapped.fill(0);
         let memory = Arc::clone(memory);
-        Ok(Self { buffer, view, address, bytes, allocation: Some(allocation), memory })
+        Ok(Self { buffer, mapped, address, bytes, allocation: Some(allocation), memory })
     }
 
     fn bind(
@@ -54,16 +54,15 @@ impl Control {
         buffer: vk::Buffer,
         length: u64,
         direction: Direction,
-    ) -> Result<(Allocation, HostView), DeviceError> {
+    ) -> Result<(Allocation, RawBytes), DeviceError> {
         let ctx = &memory.ctx;
         // SAFETY: vkGetBufferMemoryRequirements of a buffer just made.
         let bits = unsafe { ctx.device.get_buffer_memory_requirements(buffer) }.memory_type_bits;
         let index = kind::control(&ctx.physical, bits, direction);
         let index = index.ok_or_else(|| refused(OPERATION, "no memory type is host-visible and coherent"))?;
         let allocation = memory.bind_new(OPERATION, buffer, index, 0)?;
-        let view =
-            memory.view(&allocation, 0, length).expect("host-visible memory is mapped by the allocator");
-        Ok((allocation, view))
+        let mapped = DeviceMemory::mapped(&allocation, 0, length);
+        Ok((allocation, mapped.expect("host-visible memory is mapped by the allocator")))
     }
 
     fn skip(&self) -> u64 {
@@ -71,7 +70,7 @@ impl Control {
     }
 
     pub(crate) fn bytes(&self) -> RawBytes {
-        self.view.bytes().slice(self.skip() as usize, self.bytes as usize)
+        self.mapped.slice(self.skip() as usize, self.bytes as usize)
     }
 
     pub(crate) fn address(&self) -> u64 {

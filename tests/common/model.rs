@@ -1,6 +1,6 @@
 //! Random operations on managed memory, each beside the same on a `Vec`: one seed decides a run of them.
 
-use super::{PAGE, Random, Scratch, Setup, WORDS, clean, kernel, moves, open, spv};
+use super::{PAGE, Random, Scratch, Setup, WORDS, clean, declared, kernel, moves, open, spv};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use vkhmm::{
@@ -29,7 +29,7 @@ struct Model<'a> {
     add_one: Kernel,
     saxpy: Kernel,
     gather: Kernel,
-    /// The last paged launch, which a smaller limit could leave without room.
+    /// The last paged launch.
     paged: Option<Launch>,
     trail: Vec<String>,
 }
@@ -102,6 +102,10 @@ impl<'a> Model<'a> {
         let kind = self.random.below(25);
         self.trail.push(format!("{kind} on {which} ({len}): {from}..{to} or {odd_from}..{odd_to}"));
         let rt = self.rt;
+        // A smaller limit could leave it without room; and guards beside one can wait for each other (docs/PAGING.md, "Limits").
+        if let (12..=16, Some(launch)) = (kind, &self.paged) {
+            launch.wait().expect("wait");
+        }
         let Pair { real, twin } = &mut self.pairs[which];
         match kind {
             0 => {
@@ -153,9 +157,6 @@ impl<'a> Model<'a> {
                 "trim"
             }
             12 => {
-                if let Some(launch) = self.paged.take() {
-                    launch.wait().expect("wait");
-                }
                 let limit = LIMIT / 2 + u64::from(number) % LIMIT;
                 rt.set_device_memory_limit(limit).expect("limit");
                 rt.set_device_memory_limit(LIMIT).expect("limit");
@@ -320,6 +321,10 @@ impl<'a> Model<'a> {
         let arguments = (target.real.write(), index.read(), source.real.read(), n as u32);
         let grid = Grid::groups(n.div_ceil(8192) as u32, 1, 1);
         self.paged = Some(self.rt.launch_paged(&self.gather, grid, arguments).expect("launch"));
+        if declared(self.rt) {
+            // There every slice is brought home as by a guard: the same fault.
+            self.paged.iter().for_each(|launch| launch.wait().expect("wait"));
+        }
         "paged launch"
     }
 

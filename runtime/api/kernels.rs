@@ -31,11 +31,14 @@
 //! those of [`Runtime::launch`]. Of these, one that concerns a later window leaves what earlier ones wrote.
 
 mod elementwise;
+mod gemm;
 mod mat;
 mod modules;
 mod operand;
+mod panel;
 
 pub use elementwise::{axpy, copy, fill, scale};
+pub use gemm::{gemm, gram, syrk};
 pub use mat::{Csr, Mat};
 pub(crate) use modules::Module;
 
@@ -72,32 +75,6 @@ pub fn max(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
 /// # Errors
 /// As the [module](self) says; `Shape` if `x` has 2³² elements or more.
 pub fn arg_min(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `c = alpha a b + beta c`. `a` is m x k, `b` k x n, `c` m x n; each may be part of a larger matrix, or a transposed view. With
-/// `beta` zero the old `c` is not read, also not where it is no number.
-///
-/// # Errors
-/// As the [module](self) says; `Shape` if the three do not fit each other.
-pub fn gemm(rt: &Runtime, alpha: f32, a: Mat<'_>, b: Mat<'_>, beta: f32, c: Mat<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `c = a aᵀ`, the Gram matrix of the rows of `a`. `a` is n x k, `c` n x n.
-///
-/// # Errors
-/// As [`gemm`].
-pub fn gram(rt: &Runtime, a: Mat<'_>, c: Mat<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `c = alpha a aᵀ + beta c` for the lower triangle of `c` and its diagonal; what is above stays as it is. `a` is n x k, `c` n x n:
-/// the trailing update of a blocked Cholesky factorisation.
-///
-/// # Errors
-/// As [`gemm`].
-pub fn syrk(rt: &Runtime, alpha: f32, a: Mat<'_>, beta: f32, c: Mat<'_>) -> Result<Launch> {
     unimplemented!("follows")
 }
 

@@ -6,6 +6,7 @@ use crate::{Result, Runtime};
 static FILL: &[u8] = include_bytes!("../../../shaders/spv/fill.spv");
 static COPY: &[u8] = include_bytes!("../../../shaders/spv/copy.spv");
 static ELEMENTWISE: &[u8] = include_bytes!("../../../shaders/spv/k_elementwise.spv");
+static GEMM: &[u8] = include_bytes!("../../../shaders/spv/k_gemm.spv");
 
 /// A module with its specialisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,21 +19,32 @@ pub(crate) enum Module {
     Copy,
     Axpy,
     Scale,
+    /// Whether A and B lie transposed, and all rows begin on 16 bytes.
+    Gemm {
+        a_t: bool,
+        b_t: bool,
+        wide: bool,
+    },
 }
 
 impl Module {
     /// How many there are.
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 14;
 
     /// Place among a runtime's kernels, SPIR-V, specialisation constants from id 0 on, and name.
-    fn parts(self) -> (usize, &'static [u8], &'static [u32], &'static str) {
+    fn parts(self) -> (usize, &'static [u8], Vec<u32>, &'static str) {
         match self {
-            Self::FillWords => (4, FILL, &[], "vkhmm fill"),
-            Self::CopyWords => (5, COPY, &[], "vkhmm copy"),
-            Self::Fill => (0, ELEMENTWISE, &[0], "vkhmm fill"),
-            Self::Copy => (1, ELEMENTWISE, &[1], "vkhmm copy"),
-            Self::Axpy => (2, ELEMENTWISE, &[2], "vkhmm axpy"),
-            Self::Scale => (3, ELEMENTWISE, &[3], "vkhmm scale"),
+            Self::FillWords => (0, FILL, vec![], "vkhmm fill"),
+            Self::CopyWords => (1, COPY, vec![], "vkhmm copy"),
+            Self::Fill => (2, ELEMENTWISE, vec![0], "vkhmm fill"),
+            Self::Copy => (3, ELEMENTWISE, vec![1], "vkhmm copy"),
+            Self::Axpy => (4, ELEMENTWISE, vec![2], "vkhmm axpy"),
+            Self::Scale => (5, ELEMENTWISE, vec![3], "vkhmm scale"),
+            Self::Gemm { a_t, b_t, wide } => {
+                let constants = [a_t, b_t, wide].map(u32::from);
+                let slot = constants.iter().fold(0, |slot, bit| 2 * slot + *bit as usize);
+                (6 + slot, GEMM, constants.to_vec(), "vkhmm gemm")
+            }
         }
     }
 
@@ -47,7 +59,7 @@ impl Module {
         }
         let mut builder = rt.kernel_builder(spirv).name(name);
         for (id, value) in (0..).zip(constants) {
-            builder = builder.spec(id, *value);
+            builder = builder.spec(id, value);
         }
         // SAFETY: our modules end, write each element from one invocation or behind a barrier, and touch only elements whose number
         // the callers in this folder have checked against the accesses they pass.

@@ -82,6 +82,21 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Whether word `word` begins 16 bytes.
+    pub(super) fn aligned(&self, word: usize) -> bool {
+        (self.access.bytes.start + 4 * word as u64) % 16 == 0
+    }
+
+    /// Whether word `word` begins a frame.
+    pub(super) fn begins_frame(&self, word: usize) -> bool {
+        (self.access.bytes.start + 4 * word as u64) % 65536 == 0
+    }
+
+    /// The same words for reading, once more.
+    pub(super) fn again(&self) -> Self {
+        Self { access: self.part(0..self.len, AccessKind::Read), len: self.len }
+    }
+
     /// Nothing, where a kernel has an address that it does not use.
     pub(super) fn none(&self) -> Access<'a> {
         let inner = Arc::clone(&self.access.inner);

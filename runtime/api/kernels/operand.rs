@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use vkhmm_core::units::ByteRange;
+use vkhmm_port::Device;
 
 use super::modules::Module;
 
@@ -82,9 +83,19 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Whether word `word` begins 16 bytes.
-    pub(super) fn aligned(&self, word: usize) -> bool {
-        (self.access.bytes.start + 4 * word as u64) % 16 == 0
+    /// Most words that a binding has, wherever they begin.
+    pub(super) fn binding_words(&self) -> usize {
+        let profile = self.access.inner.engine.device().profile();
+        usize::try_from((profile.binding_bytes_max - binding_alignment(profile)) / 4).unwrap_or(usize::MAX)
+    }
+
+    /// Words `words` for reading, from the nearest place below where a binding may begin; and how many words that is before them.
+    /// What is read in addition lies in the same page.
+    pub(super) fn bound(&self, words: Range<usize>) -> (Access<'a>, usize) {
+        let mut access = self.part(words, AccessKind::Read);
+        let extra = access.bytes.start % binding_alignment(self.access.inner.engine.device().profile());
+        access.bytes.start -= extra;
+        (access, (extra / 4) as usize)
     }
 
     /// Whether word `word` begins a frame.
@@ -103,6 +114,11 @@ impl<'a> Words<'a> {
         let bytes = ByteRange { start: 0, end: 0 };
         Access { inner, range: None, bytes, kind: AccessKind::Read, borrow: PhantomData }
     }
+}
+
+/// Bindings begin at multiples of so many bytes, and of 16 for wide loads; a power of two of at most 256.
+fn binding_alignment(profile: &vkhmm_port::DeviceProfile) -> u64 {
+    profile.binding_alignment_bytes.max(16)
 }
 
 /// The launches of one call.

@@ -1,4 +1,4 @@
-//! spmv.
+//! spmv: short rows and long ones, and what cannot be believed.
 
 use crate::rig::{Random, managed, near, shape, with};
 use vkhmm::kernels::{self, Csr};

@@ -72,8 +72,9 @@ impl Product<'_> {
             self.launch(&mut launches, 0..rows, 0..elements, ELEMENTS_MAX)?;
             return launches.done();
         }
-        // Room for the next window beside the one in use.
-        let room = limit.saturating_sub(x) / 2;
+        // Room for the next window beside the one in use; where little is left of that by rounding, for the one in use alone.
+        let free = limit.saturating_sub(x);
+        let room = if free / 2 >= 2 * bytes(0, 0) { free / 2 } else { free };
         let starts = self.row_start.host()?;
         let at = |row: usize| (starts[row] as usize).min(elements);
         let mut row = 0;

@@ -9,7 +9,7 @@ use crate::{Access, AccessKind, Result, Runtime};
 use std::ops::Range;
 
 /// Most elements of one launch: some software devices end longer loops than these take, lie they in one row.
-const ELEMENTS_MAX: usize = 1 << 23;
+const ELEMENTS_MAX: usize = 1 << 22;
 /// Bytes of a frame.
 const FRAME: u64 = 65536;
 

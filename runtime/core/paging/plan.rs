@@ -17,7 +17,7 @@
 //! It ends with progress, or with half as many groups or items; that happens at most `log2(groups) + log2(items)` times in a row, and
 //! then it runs one group, or one item of it, on all frames if need be. With all that this one asked for in this stretch held, either it
 //! asks for something new that fits, or it finishes, or what it alone needs does not fit ([`Stuck::TooLarge`]), or it does neither, which is no fault of the
-//! frames ([`Stuck::Silent`]). There are `groups * max(items, 1)` steps of progress at most, and one sample.
+//! frames ([`Stuck::Silent`]). What is remote changes between stretches alone. There are `groups * max(items, 1)` steps of progress at most, and one sample.
 //! [`Planner::rounds_max`] is the product.
 
 mod line;
@@ -394,6 +394,23 @@ impl Planner {
 }
 
 impl Planner {
+    /// Whether it may be told that sub-blocks are remote now, or no longer: not within a stretch, in which what was asked for is held.
+    pub fn is_between(&self) -> bool {
+        !self.stretch
+    }
+
+    /// From now on these sub-blocks, whole blocks, are *remote*: there for loads without frames, and never planned. Or they are no longer.
+    ///
+    /// # Panics
+    /// Within a stretch; if the range may be stored to; if they are no whole blocks.
+    pub fn set_remote(&mut self, range: u32, subs: Range<u32>, remote: bool) {
+        assert!(self.is_between(), "a stretch goes on with what it has");
+        assert_eq!(self.ranges[range as usize].access, Use::Read, "what is remote is not stored to");
+        self.asked.set_remote(&self.ranges, range, subs.clone(), remote);
+        self.plan.set_remote(&self.ranges, range, subs, remote);
+        self.habits[range as usize].most = self.asked.frames(range as usize);
+    }
+
     /// What it took so far.
     pub fn report(&self) -> Report {
         self.report

@@ -304,6 +304,8 @@ impl Planner {
         } else if need > self.capacity {
             self.least = need.saturating_mul(2);
             self.capacity = self.least.min(all);
+            // All was narrow because the part was.
+            (self.calm, self.patience) = (0, 1);
             return Ok(());
         } else {
             return Err(Stuck::Silent { group: self.oldest });

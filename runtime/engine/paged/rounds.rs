@@ -1,5 +1,6 @@
 //! The pager: one round after the other, until every group is done.
 
+use super::remote::Remote;
 use super::tight::Tight;
 use super::{PagedSpec, PagingReport, Tables};
 use crate::admit::Aim;
@@ -25,6 +26,7 @@ pub(super) struct Pager<P: Ports> {
     planner: Planner,
     /// How kernels reach each range: settled for life.
     ways: Vec<Option<PlacementKind>>,
+    remote: Remote<P>,
     in_bytes: u64,
 }
 
@@ -57,7 +59,8 @@ impl<P: Ports> Pager<P> {
             resident: matches!(way, None | Some(PlacementKind::InPlace)),
         });
         let planner = Planner::new(groups, spec.items, ranges.collect());
-        Self { op: Arc::clone(op), spec, tables, planner, ways, in_bytes: 0 }
+        let remote = Remote::new(engine, &spec.arguments, &ways);
+        Self { op: Arc::clone(op), spec, tables, planner, ways, remote, in_bytes: 0 }
     }
 
     /// The launch of a round, and which range each of its arguments is of: what it holds, and all that is used in place.
@@ -120,6 +123,7 @@ impl<P: Ports> Pager<P> {
             in_bytes: self.in_bytes,
             window_min: plan.window_min,
             window_max: plan.window_max,
+            remote_blocks: self.remote.count,
         }
     }
 }
@@ -171,6 +175,7 @@ impl<P: Ports> Engine<P> {
             };
             number += 1;
             let (spec, ranges) = pager.launch_of(self, &round);
+            pager.remote.expect(self, &round);
             pager.tables.begin(&self.device, number, &round, ranges);
             let main = self.new_op(&pager.op.label);
             let admitted = self.launch_admitted(&main, &spec, Aim::Launch, Some(Arc::clone(&pager.tables)));
@@ -197,6 +202,7 @@ impl<P: Ports> Engine<P> {
             pager.op.elapsed_ns.fetch_add(main.elapsed_ns(), Ordering::Relaxed);
             let told = pager.tables.end(&self.device);
             told.with(|outcome| pager.planner.outcome(outcome));
+            pager.remote.decide(self, &told, &mut pager.planner, &pager.tables);
             Counters::add(&self.counters.paged_rounds, 1);
             Counters::add(&self.counters.paged_group_runs, round.ids.len() as u64);
             Counters::add(&self.counters.paged_misses, u64::from(told.missed));

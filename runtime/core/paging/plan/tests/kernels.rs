@@ -222,10 +222,17 @@ fn any_kernel_ends_or_is_too_large() {
             most = most.max(blocks.iter().map(frames).sum::<u32>());
         }
         let capacity = (most + random(8)).saturating_sub(3);
-        let machine = Machine { capacity, mine: capacity, list: [usize::MAX, 0, 1, 5][random(4) as usize] };
+        let machine = Machine {
+            capacity,
+            mine: capacity,
+            list: [usize::MAX, 0, 1, 5][random(4) as usize],
+            remote: [0, 0, 1, 3][random(4) as usize],
+        };
         let ran = machine.run(groups, items, &ranges, &mut kernel);
         match ran.end {
-            Ok(()) => assert!(machine.capacity >= most, "seed {seed}: more than there is"),
+            Ok(()) => {
+                assert!(machine.capacity >= most || machine.remote > 0, "seed {seed}: more than there is");
+            }
             Err(Stuck::TooLarge { need, have }) => {
                 assert!(machine.capacity < most && need <= most && need > have, "seed {seed}: {ran:?}");
             }
@@ -281,4 +288,16 @@ fn where_hardly_more_than_one_item_fits_rounds_are_few() {
         let all: u64 = (0..100).map(run).sum();
         assert!(all <= mean * 100, "{mine} of {capacity} frames: {all} rounds of 100 launches");
     }
+}
+
+#[test]
+fn what_is_remote_takes_no_frames_and_no_rounds() {
+    let ranges = [range(64, 4, Use::Read), range(8, 1, Use::Write)];
+    let far = |group: u32, item: u32, ask: Ask<'_>| {
+        ask(0, mix(group, item, 3) % 64, READ) && ask(1, group % 8, WRITE)
+    };
+    let moved = |remote| Machine { remote, ..Machine::new(16) }.run(40, 4, &ranges, &mut { far });
+    let (before, after) = (moved(0), moved(1));
+    assert_eq!((before.end, after.end), (Ok(()), Ok(())));
+    assert!(after.moved[0] < before.moved[0], "{before:?} {after:?}");
 }

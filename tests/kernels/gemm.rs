@@ -3,7 +3,7 @@
 use crate::rig::{Random, managed, shape, with};
 use ndarray::Array2;
 use vkhmm::kernels::{self, Mat};
-use vkhmm::{Managed, Runtime};
+use vkhmm::{Error, Managed, MemoryError, Runtime};
 
 /// A matrix as a test lays it: inside a larger one, perhaps transposed.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +147,22 @@ fn larger_than_the_device() {
         }
         let part = Lay { row: 3, col: 5, stride: Some(20), transposed: false };
         run(rt, &Case { size: [300, 350, 310], lay: [part, part.t(), part], alpha: 1.0, beta: -1.0 });
+    });
+}
+
+#[test]
+fn little_room() {
+    // Six frames: one row of each, wherever it lies. And two, with which nothing can be done.
+    with(Some(6 * 65536), |rt| {
+        run(rt, &Case { size: [150, 160, 170], lay: [PLAIN; 3], alpha: 1.0, beta: 0.0 });
+        run(rt, &Case { size: [150, 160, 170], lay: [PLAIN, PLAIN.t(), PLAIN], alpha: 1.0, beta: 0.0 });
+    });
+    with(Some(2 * 65536), |rt| {
+        let (a, b) = (managed(rt, &[1.0_f32; 30_000]), managed(rt, &[1.0_f32; 30_000]));
+        let mut c = managed(rt, &[1.0_f32; 30_000]);
+        let (a, b) = (Mat::new(a.read(), 150, 200), Mat::new(b.read(), 200, 150));
+        let refused = kernels::gemm(rt, 1.0, a, b, 0.0, Mat::new(c.write(), 150, 150));
+        assert!(matches!(refused, Err(Error::Memory(MemoryError::WorkingSetTooLarge { .. }))), "{refused:?}");
     });
 }
 

@@ -236,7 +236,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// The cut that moves the least with `limit` bytes of device memory; the finest, if none fits.
+    /// The cut that moves the least with `limit` bytes of device memory; where none fits for sure, one of which the engine says.
     fn best(product: &Product<'_>, limit: u64) -> Self {
         let (m, k) = product.a.shape();
         let n = product.b.shape().1;
@@ -249,7 +249,7 @@ impl Cut {
             let most = if cut { length } else { 1 };
             counts(most).map(move |count| length.div_ceil(count).next_multiple_of(to).min(length.max(1)))
         };
-        let best = |ahead: u64| {
+        let best = |ahead: u64, limit: u64| {
             let mut best: Option<(u64, Self)> = None;
             for m in cuts(m, true, TILE.0) {
                 for n in cuts(n, product.b.transposed, TILE.1) {
@@ -265,7 +265,15 @@ impl Cut {
             best.map(|(_, cut)| cut)
         };
         // Room for the next windows beside those in use; where that cannot be, for those in use alone.
-        best(2).or_else(|| best(1)).unwrap_or(Self { m: 1, n: 1, k: 1 })
+        let found = best(2, limit).or_else(|| best(1, limit));
+        // Windows may need less than they do at most.
+        let found = found.or_else(|| best(1, limit + 4 * 65536));
+        let cut = |length: usize, cut: bool, to: usize| if cut { to.min(length) } else { length };
+        found.unwrap_or_else(|| Self {
+            m: cut(m, true, TILE.0),
+            n: cut(n, product.b.transposed, TILE.1),
+            k: cut(k, streams_k, 4),
+        })
     }
 
     /// How many windows of m, n and k.

@@ -3,8 +3,11 @@
 
 pub(crate) mod blocked;
 pub(crate) mod graph;
+pub(crate) mod memory;
 pub(crate) mod neighbours;
 pub(crate) mod npy;
+pub(crate) mod picture;
+pub(crate) mod plate;
 pub(crate) mod source;
 pub(crate) mod tiles;
 

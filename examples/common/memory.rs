@@ -26,7 +26,8 @@ impl Memory {
             ensure!(over.is_finite() && over > 0.0, "--over {over}: a positive number");
             Ok(self.memory_limit.unwrap_or((bytes as f64 / over) as u64 / 65536 * 65536))
         })();
-        super::runtime(limit.map_err(Failure::Input)?)
+        // Small arrays are not used in place, but move as all others do: so that all bytes are counted.
+        super::built(Runtime::builder().device_memory_limit(limit.map_err(Failure::Input)?).in_place_bytes(0))
     }
 
     /// The counters, for whoever asked for them.

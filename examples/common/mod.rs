@@ -10,6 +10,7 @@ pub(crate) mod picture;
 pub(crate) mod plate;
 pub(crate) mod source;
 pub(crate) mod tiles;
+pub(crate) mod triangle;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -55,7 +56,12 @@ pub(crate) fn exit(program: &str, result: Result<(), Failure>) -> ExitCode {
 
 /// A runtime with that much device memory. A limit that no runtime can have is the user's mistake.
 pub(crate) fn runtime(limit: u64) -> Result<Runtime, Failure> {
-    Runtime::builder().device_memory_limit(limit).build().map_err(|error| match error {
+    built(Runtime::builder().device_memory_limit(limit))
+}
+
+/// The same, of anything that can be set.
+pub(crate) fn built(builder: vkhmm::RuntimeBuilder) -> Result<Runtime, Failure> {
+    builder.build().map_err(|error| match error {
         vkhmm::Error::Setting { .. } => Failure::Input(error.into()),
         other => other.into(),
     })

@@ -4,20 +4,23 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 // C = alpha A B + beta C in f32, for windows of larger matrices: C is m x n, and k products are added up for each element. Rows are
 // lda, ldb, ldc elements apart. One invocation computes ROWS x 4 elements in registers, four products deep at a time. With beta
-// zero the old C is not read. Nothing says how long the arrays are: vkhmm::kernels has checked it. At most 32,768 products deep
-// (see grid.glsl).
+// zero the old C is not read. Sizes are checked by vkhmm::kernels. At most 32,768 products deep (see grid.glsl). A and B are bindings,
+// since software devices read them faster; C is an address, since a binding would have to begin below what is written.
 #include "include/grid.glsl"
 #include "include/arrays.glsl"
 
 layout(constant_id = 0) const uint A_T = 0u;  // A lies as k rows of m elements
 layout(constant_id = 1) const uint B_T = 0u;  // B lies as n rows of k elements
-layout(constant_id = 2) const uint WIDE = 0u; // all rows of A and B begin on 16 bytes
+layout(constant_id = 2) const uint WIDE = 0u; // all rows of A and B begin on four elements of their bindings
 layout(constant_id = 3) const uint ROWS = 8u; // a multiple of four
 const uint COLS = 4u;
 
+layout(set = 0, binding = 0, std430) readonly buffer A { float a[]; };
+layout(set = 0, binding = 1, std430) readonly buffer B { float b[]; };
+// The same buffers, four elements at a time.
+layout(set = 0, binding = 0, std430) readonly buffer A4 { vec4 a4[]; };
+layout(set = 0, binding = 1, std430) readonly buffer B4 { vec4 b4[]; };
 layout(push_constant, std430) uniform Push {
-    uvec2 a;
-    uvec2 b;
     uvec2 c;
     uint m;
     uint n;
@@ -25,7 +28,7 @@ layout(push_constant, std430) uniform Push {
     uint lda;
     uint ldb;
     uint ldc;
-    uint a0; // the first element of each
+    uint a0; // the first element of each that is meant
     uint b0;
     uint c0;
     float alpha;
@@ -41,11 +44,12 @@ uint tiles(uint count, uint size) {
     return count / size + (count % size == 0u ? 0u : 1u);
 }
 
-vec4 four(uvec2 base, uint at) {
-    if (WIDE != 0u) {
-        return Vec4s(base).at[at / 4u];
-    }
-    return vec4(Floats(base).at[at], Floats(base).at[at + 1u], Floats(base).at[at + 2u], Floats(base).at[at + 3u]);
+vec4 a_four(uint at) {
+    return WIDE != 0u ? a4[at / 4u] : vec4(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
+}
+
+vec4 b_four(uint at) {
+    return WIDE != 0u ? b4[at / 4u] : vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
 }
 
 // A whole tile. `deep` is a multiple of four.
@@ -53,27 +57,27 @@ void whole_tile(uint row, uint col, uint deep, inout vec4 acc[ROWS]) {
     for (uint p = 0u; p < deep; p += 4u) {
         vec4 right[4]; // of product p + q: four columns
         if (B_T != 0u) {
-            vec4 deep0 = four(b, b0 + col * ldb + p), deep1 = four(b, b0 + (col + 1u) * ldb + p);
-            vec4 deep2 = four(b, b0 + (col + 2u) * ldb + p), deep3 = four(b, b0 + (col + 3u) * ldb + p);
+            vec4 deep0 = b_four(b0 + col * ldb + p), deep1 = b_four(b0 + (col + 1u) * ldb + p);
+            vec4 deep2 = b_four(b0 + (col + 2u) * ldb + p), deep3 = b_four(b0 + (col + 3u) * ldb + p);
             for (uint q = 0u; q < 4u; q++) {
                 right[q] = vec4(deep0[q], deep1[q], deep2[q], deep3[q]);
             }
         } else {
             for (uint q = 0u; q < 4u; q++) {
-                right[q] = four(b, b0 + (p + q) * ldb + col);
+                right[q] = b_four(b0 + (p + q) * ldb + col);
             }
         }
         for (uint r = 0u; r < ROWS; r += 4u) {
             vec4 left[4]; // of row r + s: four products
             if (A_T != 0u) {
-                vec4 row0 = four(a, a0 + p * lda + row + r), row1 = four(a, a0 + (p + 1u) * lda + row + r);
-                vec4 row2 = four(a, a0 + (p + 2u) * lda + row + r), row3 = four(a, a0 + (p + 3u) * lda + row + r);
+                vec4 row0 = a_four(a0 + p * lda + row + r), row1 = a_four(a0 + (p + 1u) * lda + row + r);
+                vec4 row2 = a_four(a0 + (p + 2u) * lda + row + r), row3 = a_four(a0 + (p + 3u) * lda + row + r);
                 for (uint s = 0u; s < 4u; s++) {
                     left[s] = vec4(row0[s], row1[s], row2[s], row3[s]);
                 }
             } else {
                 for (uint s = 0u; s < 4u; s++) {
-                    left[s] = four(a, a0 + (row + r + s) * lda + p);
+                    left[s] = a_four(a0 + (row + r + s) * lda + p);
                 }
             }
             for (uint s = 0u; s < 4u; s++) {
@@ -89,11 +93,11 @@ void any_tile(uint row, uint col, uint from, inout vec4 acc[ROWS]) {
         vec4 right;
         for (uint j = 0u; j < COLS; j++) {
             uint at = min(col + j, n - 1u);
-            right[j] = Floats(b).at[b0 + (B_T != 0u ? at * ldb + p : p * ldb + at)];
+            right[j] = b[b0 + (B_T != 0u ? at * ldb + p : p * ldb + at)];
         }
         for (uint r = 0u; r < ROWS; r++) {
             uint at = min(row + r, m - 1u);
-            acc[r] += Floats(a).at[a0 + (A_T != 0u ? p * lda + at : at * lda + p)] * right;
+            acc[r] += a[a0 + (A_T != 0u ? p * lda + at : at * lda + p)] * right;
         }
     }
 }

@@ -192,10 +192,13 @@ impl Product<'_> {
             if self.a.transposed { (piece, skipped * self.a.stride + m.start) } else { (m, k.start) };
         let (b_rows, b0) =
             if self.b.transposed { (n, k.start) } else { (piece, skipped * self.b.stride + n.start) };
-        let a = self.a.part(a_rows.clone(), AccessKind::Read);
-        let b = self.b.part(b_rows.clone(), AccessKind::Read);
+        let (a, before_a) = self.a.bound(a_rows.clone());
+        let (b, before_b) = self.b.bound(b_rows.clone());
+        let (a0, b0) = (before_a + a0, before_b + b0);
         let c = self.c.part(m.clone(), if fresh { AccessKind::Overwrite } else { AccessKind::Write });
-        let wide = [(&self.a, a0), (&self.b, b0)].iter().all(|(panel, first)| panel.wide() && first % 4 == 0);
+        let wide = [(&self.a, a0), (&self.b, b0)]
+            .iter()
+            .all(|(panel, first)| panel.stride % 4 == 0 && first % 4 == 0);
         let beta = if *first { self.beta } else { 1.0 };
         let values = [
             m.len() as u32,
@@ -292,7 +295,7 @@ impl Cut {
         let Product { a, b, c, .. } = product;
         let (a_rows, b_rows) =
             (if a.transposed { self.k } else { self.m }, if b.transposed { self.n } else { self.k });
-        if a_rows > a.rows_max() || b_rows > b.rows_max() || self.m > c.rows_max() {
+        if a_rows > a.rows_max(true) || b_rows > b.rows_max(true) || self.m > c.rows_max(false) {
             return false;
         }
         let same = product.square && m * n * k == 1;

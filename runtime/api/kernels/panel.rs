@@ -43,9 +43,17 @@ impl<'a> Panel<'a> {
         Ok(Self { words, first, rows, cols, stride, transposed })
     }
 
-    /// Whether every row begins on 16 bytes.
-    pub(super) fn wide(&self) -> bool {
-        self.words.aligned(self.first) && self.stride % 4 == 0
+    /// Refuses a transposed view.
+    pub(super) fn upright(self, kernel: &'static str, operand: &'static str) -> Result<Self> {
+        if self.transposed {
+            return refuse(
+                kernel,
+                operand,
+                "a transposed view",
+                "only gemm, gram, syrk and transpose take these",
+            );
+        }
+        Ok(self)
     }
 
     /// Whether there is nothing between its rows.
@@ -69,9 +77,10 @@ impl<'a> Panel<'a> {
         4 * (self.rows * self.cols) as u64
     }
 
-    /// Most rows that one launch may be given.
-    pub(super) fn rows_max(&self) -> usize {
-        (WORDS_MAX / self.stride.max(1)).max(1)
+    /// Most rows that one launch may be given, as a binding if so.
+    pub(super) fn rows_max(&self, bound: bool) -> usize {
+        let words = if bound { self.words.binding_words().min(WORDS_MAX) } else { WORDS_MAX };
+        (words.saturating_sub(self.cols) / self.stride.max(1) + 1).min(words / self.cols.max(1)).max(1)
     }
 
     /// Some of its rows, for a launch: from the first one's first element to the last one's last.
@@ -81,6 +90,15 @@ impl<'a> Panel<'a> {
         }
         let at = |row: usize| self.first + row * self.stride;
         self.words.part(at(rows.start)..at(rows.end - 1) + self.cols, kind)
+    }
+
+    /// As [`Self::part`] for reading, from where a binding may begin: that many elements before.
+    pub(super) fn bound(&self, rows: Range<usize>) -> (Access<'a>, usize) {
+        if rows.is_empty() || self.cols == 0 {
+            return (self.words.none(), 0);
+        }
+        let at = |row: usize| self.first + row * self.stride;
+        self.words.bound(at(rows.start)..at(rows.end - 1) + self.cols)
     }
 
     /// The same matrix for reading, once more.
@@ -103,4 +121,17 @@ impl<'a> Panel<'a> {
     pub(super) fn t(self) -> Self {
         Self { transposed: !self.transposed, ..self }
     }
+}
+
+/// The largest number up to `most` that fits, if all smaller than `most` do below some number; 1 if none does.
+pub(super) fn tallest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    if fits(most) {
+        return most.max(1);
+    }
+    let (mut fit, mut misfit) = (1, most.max(2));
+    while misfit - fit > 1 {
+        let middle = fit + (misfit - fit) / 2;
+        if fits(middle) { fit = middle } else { misfit = middle }
+    }
+    fit
 }

@@ -2,22 +2,22 @@
 //!
 //! CPU and GPU work on one matrix, in place and in turn: the CPU factors a panel of 128 columns where it lies, as a plain slice; the
 //! GPU subtracts its products from the panels to its right. Each step what one of them wrote is what the other reads, and nothing here
-//! says so: no transfer, no fence, no copy. See `common/triangle.rs` for the order, and the bytes that no order can save.
+//! says so: no transfer, no fence, no copy. See `common/triangle.rs` for the order, and the bytes that none can save.
 
 #[allow(dead_code, reason = "each example uses its part of what they share")]
-mod common;
+pub(crate) mod common;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 use common::memory::{self, Memory};
-use common::triangle::{self, Residual, Stage, TILE, TILE_BYTES, Triangle};
+use common::triangle::{self, Piece, Residual, Stage, TILE, TILE_BYTES, Triangle};
 use common::{Failure, Random, amount, npy, source::progress};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use vkhmm::kernels::{self, Mat};
-use vkhmm::{Advice, Managed, PlacementKind, Runtime, Side};
+use vkhmm::{Advice, PlacementKind, Runtime, Side};
 
 /// The Cholesky factor of a symmetric positive definite matrix.
 ///
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     output: Option<PathBuf>,
 }
 
-/// Most that the bytes moved may be over the least, where the device has a quarter of the matrix's bytes or more.
+/// Most that the bytes moved may be over the least, where the device has a quarter of the matrix's bytes or more, and tiles are many.
 const TIMES_MAX: f64 = 1.2;
 /// Sixteenths of the device's memory that the order counts on: the rest is for holes between allocations.
 const ROOM: u64 = 14;
@@ -63,27 +63,8 @@ fn input(options: &Options) -> anyhow::Result<(usize, Box<dyn Iterator<Item = st
         ensure!(rows == columns && rows > 0, "{}: {rows} x {columns}: a square matrix is needed", name());
         return Ok((rows, Box::new(npy::f32s(file).with_context(name)?)));
     }
-    let (n, mut random) = (options.size as usize, Random::new(options.seed));
-    let points: Vec<[f32; 2]> = (0..n).map(|_| [random.unit(), random.unit()]).collect();
-    let value = move |i: usize| {
-        let ([a, b], [c, d]) = (points[i / n], points[i % n]);
-        let near = (-((a - c).powi(2) + (b - d).powi(2)) / 0.02).exp();
-        Ok(near + if i / n == i % n { 0.1 } else { 0.0 })
-    };
-    Ok((n, Box::new((0..n * n).map(value))))
-}
-
-/// Tile rows of a panel: what moves together.
-struct Piece {
-    rows: Range<usize>,
-    values: Managed<f32>,
-}
-
-impl Piece {
-    /// The elements of some of its rows.
-    fn at(&self, rows: &Range<usize>) -> Range<usize> {
-        (rows.start - self.rows.start) * TILE * TILE..(rows.end - self.rows.start) * TILE * TILE
-    }
+    let n = options.size as usize;
+    Ok((n, Box::new(triangle::covariance(n, options.seed).map(Ok))))
 }
 
 /// The matrix by panels, of which more and more is L.
@@ -106,7 +87,8 @@ impl Cholesky<'_> {
                 continue;
             }
             let (height, at) = (part.len() * TILE, target.at(&part));
-            let (l, across) = (source.values.slice(source.at(&part)), across.values.slice(across.at(&(to..to + 1))));
+            let (l, across) =
+                (source.values.slice(source.at(&part)), across.values.slice(across.at(&(to..to + 1))));
             let (l, across) = (Mat::new(l.read(), height, TILE), Mat::new(across.read(), TILE, TILE));
             let mut c = target.values.slice_mut(at);
             kernels::gemm(self.rt, -1.0, l, across.t(), 1.0, Mat::new(c.write(), height, TILE))?;
@@ -117,14 +99,12 @@ impl Cholesky<'_> {
     /// The CPU: factors tile rows of a panel, in place.
     fn panel(&mut self, panel: usize, rows: &Range<usize>) -> Result<(), Failure> {
         let (top, below) = self.panels[panel].split_at_mut(1);
-        let (diagonal, rest) = top[0].values.split_at_mut(TILE * TILE)?;
-        let mut diagonal = diagonal;
+        let (mut diagonal, mut rest) = top[0].values.split_at_mut(TILE * TILE)?;
         if rows.contains(&panel) {
             triangle::factor(&mut diagonal).map_err(|column| {
                 let row = panel * TILE + column;
                 Failure::Input(anyhow!("the matrix is not positive definite: L has no row {row}"))
             })?;
-            let mut rest = rest;
             triangle::solve(&triangle::transposed(&diagonal), &mut rest);
         } else if let Some(piece) = below.iter_mut().find(|piece| piece.rows == *rows) {
             triangle::solve(&triangle::transposed(&diagonal), &mut piece.values);
@@ -136,7 +116,8 @@ impl Cholesky<'_> {
     fn stage(&mut self, stage: &Stage, progress: impl Fn(usize)) -> Result<(), Failure> {
         let panels = &stage.panels;
         for rows in stage.groups(self.panels.len()) {
-            for from in 0..panels.start {
+            // What came last may still be there.
+            for from in (0..panels.start).rev() {
                 for to in panels.clone() {
                     self.update(from, to, &rows)?;
                 }
@@ -164,9 +145,9 @@ pub(crate) fn run(options: &Options) -> Result<f64, Failure> {
     let target = options.output.as_deref().map(npy::Target::create).transpose().map_err(Failure::Input)?;
     let rt = options.memory.runtime(bytes)?;
     let limit = rt.device_memory().0;
-    let least =
-        || format!("a memory limit of {} is too small for tiles of {}", amount(limit), amount(TILE_BYTES));
-    let stages = at.plan((limit / TILE_BYTES * ROOM / 16) as usize).with_context(least).map_err(Failure::Input)?;
+    let room = (limit / TILE_BYTES * ROOM / 16) as usize;
+    let least = || format!("a memory limit of {} is too small for tiles of 64 KiB", amount(limit));
+    let stages = at.plan(room).with_context(least).map_err(Failure::Input)?;
     let mut residual = Residual::new(n, VECTORS, &mut Random::new(!options.seed));
     let mut a = vec![0.0; at.len()];
     for (i, value) in elements.enumerate().filter(|(i, _)| i % n <= i / n) {
@@ -175,22 +156,11 @@ pub(crate) fn run(options: &Options) -> Result<f64, Failure> {
     }
     (n..at.tiles * TILE).for_each(|i| a[at.at(i, i)] = 1.0);
     let mut it = Cholesky { rt: &rt, panels: Vec::new() };
-    for (stage, panel) in stages.iter().flat_map(|stage| stage.panels.clone().map(move |panel| (stage, panel))) {
-        let mut pieces = Vec::new();
-        for rows in stage.groups(at.tiles) {
-            let rows = rows.start.max(panel)..rows.end;
-            let from = at.rows(panel, rows.clone());
-            let mut values = rt.alloc_named::<f32>(from.len(), &format!("rows {rows:?} of panel {panel}"))?;
-            values.copy_from_slice(&a[from]);
-            // The CPU takes what it touches, and no more.
-            values.advise(Advice::PreferredLocation(Some(Side::Device)))?;
-            pieces.push(Piece { rows, values });
-        }
-        it.panels.push(pieces);
+    for (stage, panel) in stages.iter().flat_map(|stage| stage.panels.clone().map(move |at| (stage, at))) {
+        it.panels.push(at.pieces(&rt, stage, panel, &a)?);
     }
-
-    let (before, clock, bar) =
-        (rt.stats(), Instant::now(), progress(triangle::half(at.tiles) as u64, "tiles"));
+    let bar = progress(triangle::half(at.tiles) as u64, "tiles");
+    let (before, clock) = (rt.stats(), Instant::now());
     for stage in &stages {
         it.stage(stage, |tiles| bar.inc(tiles as u64))?;
     }
@@ -201,12 +171,10 @@ pub(crate) fn run(options: &Options) -> Result<f64, Failure> {
     let error = residual.of(&at, &l);
     let bound = at.lower_bound(limit);
     let allowed = 4.0 * (n as f64).sqrt() * f64::from(f32::EPSILON);
-    let shapes: Vec<_> =
-        stages.iter().map(|s| format!("{} panels with {} rows below", s.panels.len(), s.height)).collect();
     let lines = [
         memory::head(&rt, &format!("{n} x {n}, of which the lower half is used"), bytes),
         format!("time       {time:.2} s, {:.1} GFLOP/s", (n as f64).powi(3) / 3.0 / time / 1e9),
-        format!("stages     in tiles of {TILE} x {TILE}: {}", shapes.join(", then ")),
+        triangle::shown(&stages),
         memory::moved(
             &moved,
             it.panels[0][0].values.placement().kind,
@@ -221,7 +189,9 @@ pub(crate) fn run(options: &Options) -> Result<f64, Failure> {
         target.write(n, n, (0..n * n).map(|i| if i % n <= i / n { l[at.at(i / n, i % n)] } else { 0.0 }))?;
     }
     let times = memory::times(&moved, bound);
-    let gated = it.panels[0][0].values.placement().kind != PlacementKind::InPlace && limit >= bytes / 4 && at.tiles >= 8;
+    let gated = it.panels[0][0].values.placement().kind != PlacementKind::InPlace
+        && limit >= bytes / 4
+        && at.tiles >= 8;
     if error.is_nan() || error > allowed {
         return Err(anyhow!("L is wrong: {error:.1e} of A is missing").into());
     }

@@ -5,10 +5,15 @@ pub(crate) mod blocked;
 pub(crate) mod graph;
 pub(crate) mod memory;
 pub(crate) mod neighbours;
+pub(crate) mod network;
 pub(crate) mod npy;
 pub(crate) mod picture;
+pub(crate) mod planes;
 pub(crate) mod plate;
+pub(crate) mod scene;
 pub(crate) mod source;
+pub(crate) mod sparse;
+pub(crate) mod stack;
 pub(crate) mod tiles;
 pub(crate) mod triangle;
 
@@ -60,7 +65,7 @@ pub(crate) fn runtime(limit: u64) -> Result<Runtime, Failure> {
 }
 
 /// The same, of anything that can be set.
-pub(crate) fn built(builder: vkhmm::RuntimeBuilder) -> Result<Runtime, Failure> {
+pub(crate) fn built(builder: vkhmm::Builder) -> Result<Runtime, Failure> {
     builder.build().map_err(|error| match error {
         vkhmm::Error::Setting { .. } => Failure::Input(error.into()),
         other => other.into(),

@@ -14,6 +14,7 @@
 
 use super::Random;
 use std::ops::Range;
+use vkhmm::{Advice, Managed, Runtime, Side};
 
 /// Rows and columns of a tile.
 pub(crate) const TILE: usize = 128;
@@ -43,6 +44,19 @@ impl Stage {
     }
 }
 
+/// Tile rows of a panel: what moves together.
+pub(crate) struct Piece {
+    pub(crate) rows: Range<usize>,
+    pub(crate) values: Managed<f32>,
+}
+
+impl Piece {
+    /// The elements of some of its rows.
+    pub(crate) fn at(&self, rows: &Range<usize>) -> Range<usize> {
+        (rows.start - self.rows.start) * TILE * TILE..(rows.end - self.rows.start) * TILE * TILE
+    }
+}
+
 impl Triangle {
     pub(crate) fn new(size: usize) -> Self {
         Self { size, tiles: size.div_ceil(TILE) }
@@ -64,6 +78,26 @@ impl Triangle {
     pub(crate) fn at(&self, row: usize, col: usize) -> usize {
         let (panel, tile) = (col / TILE, row / TILE);
         self.rows(panel, tile..tile + 1).start + row % TILE * TILE + col % TILE
+    }
+
+    /// The pieces of a panel, group by group, with their elements.
+    pub(crate) fn pieces(
+        &self,
+        rt: &Runtime,
+        stage: &Stage,
+        panel: usize,
+        a: &[f32],
+    ) -> vkhmm::Result<Vec<Piece>> {
+        let piece = |group: Range<usize>| {
+            let rows = group.start.max(panel)..group.end;
+            let from = self.rows(panel, rows.clone());
+            let mut values = rt.alloc_named::<f32>(from.len(), &format!("rows {rows:?} of panel {panel}"))?;
+            values.copy_from_slice(&a[from]);
+            // The CPU takes what it touches, and no more.
+            values.advise(Advice::PreferredLocation(Some(Side::Device)))?;
+            Ok(Piece { rows, values })
+        };
+        stage.groups(self.tiles).into_iter().map(piece).collect()
     }
 
     /// The stages that move the least with room for so many tiles; none if a group of one row does not fit.
@@ -127,6 +161,24 @@ impl Triangle {
 /// Elements of a triangle with its diagonal.
 pub(crate) fn half(side: usize) -> usize {
     side * (side + 1) / 2
+}
+
+/// A line about the stages, for people.
+pub(crate) fn shown(stages: &[Stage]) -> String {
+    let stage = |s: &Stage| format!("{} panels with {} rows below", s.panels.len(), s.height);
+    let all: Vec<_> = stages.iter().map(stage).collect();
+    format!("stages     in tiles of {TILE} x {TILE}: {} at a time", all.join(", then "))
+}
+
+/// The covariance of a Gaussian process at random points of the plane, with some noise: row by row.
+pub(crate) fn covariance(size: usize, seed: u64) -> impl Iterator<Item = f32> {
+    let mut random = Random::new(seed);
+    let points: Vec<[f32; 2]> = (0..size).map(|_| [random.unit(), random.unit()]).collect();
+    (0..size * size).map(move |i| {
+        let ([a, b], [c, d]) = (points[i / size], points[i % size]);
+        let near = (-((a - c).powi(2) + (b - d).powi(2)) / 0.02).exp();
+        near + if i / size == i % size { 0.1 } else { 0.0 }
+    })
 }
 
 /// Factors a diagonal tile in place; the number of the column where it turns out not to be positive definite.

@@ -3,10 +3,19 @@
 
 pub(crate) mod blocked;
 pub(crate) mod graph;
+pub(crate) mod memory;
 pub(crate) mod neighbours;
+pub(crate) mod network;
 pub(crate) mod npy;
+pub(crate) mod picture;
+pub(crate) mod planes;
+pub(crate) mod plate;
+pub(crate) mod scene;
 pub(crate) mod source;
+pub(crate) mod sparse;
+pub(crate) mod stack;
 pub(crate) mod tiles;
+pub(crate) mod triangle;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -52,7 +61,12 @@ pub(crate) fn exit(program: &str, result: Result<(), Failure>) -> ExitCode {
 
 /// A runtime with that much device memory. A limit that no runtime can have is the user's mistake.
 pub(crate) fn runtime(limit: u64) -> Result<Runtime, Failure> {
-    Runtime::builder().device_memory_limit(limit).build().map_err(|error| match error {
+    built(Runtime::builder().device_memory_limit(limit))
+}
+
+/// The same, of anything that can be set.
+pub(crate) fn built(builder: vkhmm::Builder) -> Result<Runtime, Failure> {
+    builder.build().map_err(|error| match error {
         vkhmm::Error::Setting { .. } => Failure::Input(error.into()),
         other => other.into(),
     })

@@ -62,7 +62,7 @@ impl Source {
 
 /// On stderr, and hidden where that is no terminal.
 pub(crate) fn progress(length: u64, what: &str) -> ProgressBar {
-    let template = format!("{{elapsed_precise}} {{wide_bar}} {{pos}}/{{len}} {what}");
+    let template = format!("{{elapsed_precise}} {{wide_bar}} {{pos}}/{{len}} {what} {{msg}}");
     let bar = ProgressBar::new(length);
     bar.enable_steady_tick(Duration::from_millis(200));
     match ProgressStyle::with_template(&template) {

@@ -99,6 +99,11 @@ impl Failure {
         Self { code, text: text.into() }
     }
 
+    /// Whether it was refused because this is a forked child.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.code == VKHMM_ERROR_FORKED
+    }
+
     pub(crate) fn prefix(&mut self, text: &str) {
         self.text.insert_str(0, text);
     }
@@ -204,6 +209,11 @@ pub(crate) fn call(body: impl FnOnce() -> Answer) -> vkhmm_result {
             failure.code
         }
     }
+}
+
+/// Runs the body of a function that has no code to answer with, and leaves the text of the last error as it is; `None` for a panic.
+pub(crate) fn quietly<T>(body: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(body)).ok()
 }
 
 /// What the last call on this thread complained about, in words; empty if it succeeded. Never NULL. Valid until the next call of any

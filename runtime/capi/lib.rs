@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod acquire;
+pub mod allocator;
 pub mod buffer;
 pub mod diagnose;
 pub mod error;

@@ -17,6 +17,7 @@ const SOURCES: &[&str] = &[
     "requirements",
     "parts",
     "acquire",
+    "allocator",
 ];
 
 /// The folder of this crate.

@@ -220,6 +220,9 @@ typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, con
 /// Waiting until released memory may be used again.
 #define VKHMM_ROLE_RELEASE 32
 
+/// Allocations of the allocator's from this many bytes on are managed.
+#define VKHMM_MEMORY_MANAGED_MIN (1 << 20)
+
 /// What a call answers: zero for success, positive for an answer that is not an error, negative for an error. On every error nothing
 /// has changed, and vkhmm_last_error says what was wrong, what was allowed and what to do.
 enum vkhmm_result
@@ -814,6 +817,15 @@ vkhmm_result vkhmm_runtime_create(const struct vkhmm_runtime_options *options,
 /// Errors: STALE_HANDLE if it was destroyed before, INVALID_HANDLE, FORKED.
 vkhmm_result vkhmm_runtime_destroy(struct vkhmm_runtime runtime);
 
+/// Gives up whatever a handle names, a runtime with everything that goes with it; nothing for a number that names nothing, and nothing in
+/// a forked child. For finalisers, which may run between any two calls: vkhmm_last_error stays as it is.
+void vkhmm_release_handle(uint64_t id);
+
+/// The fault engine that answers CPU touches.
+///
+/// Errors: Of handles, FORKED.
+vkhmm_result vkhmm_runtime_fault_engine(struct vkhmm_runtime runtime, vkhmm_fault_engine *engine);
+
 /// Submits what is recorded and not yet submitted. Never needed for correctness.
 ///
 /// Errors: Of handles, FORKED.
@@ -823,6 +835,11 @@ vkhmm_result vkhmm_runtime_flush(struct vkhmm_runtime runtime);
 ///
 /// Errors: DEVICE_LOST; of handles, FORKED.
 vkhmm_result vkhmm_runtime_sync(struct vkhmm_runtime runtime);
+
+/// vkhmm_runtime_sync for at most `timeout_ns` nanoseconds; TIMEOUT if there is work left.
+///
+/// Errors: DEVICE_LOST; of handles, FORKED.
+vkhmm_result vkhmm_runtime_wait(struct vkhmm_runtime runtime, uint64_t timeout_ns);
 
 /// Device memory: the limit, and the bytes that are in use now. Either may be NULL.
 ///
@@ -886,6 +903,17 @@ vkhmm_result vkhmm_free(struct vkhmm_buffer buffer);
 /// Errors: Of handles, FORKED.
 vkhmm_result vkhmm_buffer_pointer(struct vkhmm_buffer buffer,
                                   void **pointer);
+
+/// Whose memory an address is: the buffer, its runtime, and how many bytes behind the buffer's start; each may be NULL. NONE for an
+/// address that is no live buffer's. Touches nothing.
+///
+/// Errors: FORKED.
+///
+/// Pointers: `address` is any address at all. Other pointers as the head of vkhmm.h says.
+vkhmm_result vkhmm_buffer_find(const void *address,
+                               struct vkhmm_runtime *runtime,
+                               struct vkhmm_buffer *buffer,
+                               uint64_t *offset);
 
 /// The number of bytes, as allocated.
 ///
@@ -1249,6 +1277,32 @@ vkhmm_result vkhmm_acquired_cancel(struct vkhmm_acquired acquired);
 vkhmm_result vkhmm_can_acquire(struct vkhmm_runtime runtime,
                                uint64_t bytes,
                                uint32_t *yes);
+
+/// Memory of `bytes` bytes, managed from VKHMM_MEMORY_MANAGED_MIN on, else of the C library's; NULL if there is none. `context` is a
+/// runtime's id as a pointer. The four functions have the shape of NumPy's PyDataMemAllocator; they leave vkhmm_last_error as it is. What they
+/// give is for them alone to free. In a forked child what is new is of the C library's, and freeing what the parent managed does nothing.
+void *vkhmm_memory_malloc(void *context,
+                          size_t bytes);
+
+/// As vkhmm_memory_malloc, `count` elements of `bytes` bytes each, all zero; large ones take no memory until they are touched.
+void *vkhmm_memory_calloc(void *context,
+                          size_t count,
+                          size_t bytes);
+
+/// Memory of another size with the same bytes at its start; `memory`, which may be NULL, is freed then. NULL if there is none: `memory`
+/// is as it was.
+///
+/// Pointers: `memory` came from these functions and was not freed; nothing else uses it.
+void *vkhmm_memory_realloc(void *context,
+                           void *memory,
+                           size_t bytes);
+
+/// Frees memory of these functions; NULL is nothing. Never waits. The context and the number of bytes are not looked at.
+///
+/// Pointers: `memory` is NULL, or came from these functions and was not freed.
+void vkhmm_memory_free(void *_context,
+                       void *memory,
+                       size_t _bytes);
 
 #ifdef __cplusplus
 }  // extern "C"

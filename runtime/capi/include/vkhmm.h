@@ -1300,9 +1300,9 @@ void *vkhmm_memory_realloc(void *context,
 /// Frees memory of these functions; NULL is nothing. Never waits. The context and the number of bytes are not looked at.
 ///
 /// Pointers: `memory` is NULL, or came from these functions and was not freed.
-void vkhmm_memory_free(void *_context,
+void vkhmm_memory_free(void *context,
                        void *memory,
-                       size_t _bytes);
+                       size_t bytes);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -13,6 +13,7 @@ themselves. Touching what a kernel writes waits for the kernel.
 docs/PYTHON.md is a tutorial of ten minutes.
 """
 
+from ._allocator import managed
 from ._arrays import Access, array, empty, is_managed, overwrite, read, write, zeros
 from ._errors import (
     ArgumentError,

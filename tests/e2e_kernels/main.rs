@@ -1,0 +1,8 @@
+//! `vkhmm::kernels` against the CPU: every kernel at sizes that fit nothing, and larger than the device.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod elementwise;
+mod gemm;
+mod rig;

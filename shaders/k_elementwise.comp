@@ -12,8 +12,11 @@ const uint FILL = 0u;  // y = a
 const uint COPY = 1u;  // y = x
 const uint AXPY = 2u;  // y = y + a x
 const uint SCALE = 3u; // y = a y
+const uint EXP = 4u;   // y = exp(x - s)
+const uint DIVIDE = 5u; // y = y / s
 
 layout(push_constant, std430) uniform Push {
+    uvec2 s; // one element
     uvec2 x;
     uvec2 y;
     uint a;
@@ -29,8 +32,12 @@ void main() {
             Uints(y).at[i] = Uints(x).at[i];
         } else if (OP == AXPY) {
             Floats(y).at[i] += factor * Floats(x).at[i];
-        } else {
+        } else if (OP == SCALE) {
             Floats(y).at[i] *= factor;
+        } else if (OP == EXP) {
+            Floats(y).at[i] = exp(Floats(x).at[i] - Floats(s).at[0]);
+        } else {
+            Floats(y).at[i] /= Floats(s).at[0];
         }
     }
 }

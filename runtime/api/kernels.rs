@@ -30,89 +30,27 @@
 //! **Errors.** Every function returns [`Error::Shape`] where sizes, strides or kinds of access do not fit, before anything runs; and
 //! those of [`Runtime::launch`]. Of these, one that concerns a later window leaves what earlier ones wrote.
 
+mod conv;
 mod elementwise;
 mod gemm;
 mod mat;
 mod modules;
 mod operand;
 mod panel;
+mod reduce;
+mod softmax;
+mod spmv;
+mod transpose;
 
+pub use conv::conv2d;
 pub use elementwise::{axpy, copy, fill, scale};
 pub use gemm::{gemm, gram, syrk};
 pub use mat::{Csr, Mat};
 pub(crate) use modules::Module;
+pub use reduce::{arg_min, dot, max, sum};
+pub use softmax::softmax;
+pub use spmv::spmv;
+pub use transpose::transpose;
 
-use crate::launch::Launch;
-use crate::{Access, Error, Result, Runtime};
-
-/// `out[0]` = the sum of `x[i] * y[i]`. Both have the same length; `out` is one element.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn dot(rt: &Runtime, x: Access<'_>, y: Access<'_>, out: Access<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `out[0]` = the sum of `x`; 0 of no elements.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn sum(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `out[0]` = the largest of `x`; what is not a number is passed over, and of nothing it is minus infinity.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn max(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `out[0]` (u32) = the index of the smallest of `x`, the first one of equal ones; what is not a number is passed over, and of
-/// nothing it is `u32::MAX`.
-///
-/// # Errors
-/// As the [module](self) says; `Shape` if `x` has 2³² elements or more.
-pub fn arg_min(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `b = aᵀ`. `a` is m x n, `b` n x m.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn transpose(rt: &Runtime, a: Mat<'_>, b: Mat<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// Each element of `out` is the sum of `filter`'s elements times the neighbourhood of the same element of `image`, the filter's
-/// element (rows / 2, cols / 2) lying on it; beyond the border the nearest element of `image` stands (clamp). The filter is not
-/// mirrored. `image` and `out` have one shape; `filter` has 1 to 16,384 elements. One plane; call it for each.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn conv2d(rt: &Runtime, image: Mat<'_>, filter: Mat<'_>, out: Mat<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// `y = a x` for a sparse `a`; `x` has as many elements as `a` columns, `y` as many as rows. Elements in columns that `a` does not
-/// have count nothing, and no row begins or ends beyond the elements that there are.
-///
-/// Where all of it does not fit the device's memory, rows go in windows, for which the CPU reads `row_start`, and so waits for what
-/// writes it.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn spmv(rt: &Runtime, a: Csr<'_>, x: Access<'_>, y: Access<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
-
-/// Each row of `out` is the softmax of the same row of `a`: exp(a - m) divided by its sum over the row, m being the row's largest
-/// element. Both have one shape.
-///
-/// # Errors
-/// As the [module](self) says.
-pub fn softmax(rt: &Runtime, a: Mat<'_>, out: Mat<'_>) -> Result<Launch> {
-    unimplemented!("follows")
-}
+#[cfg(doc)]
+use crate::{Access, Error, Runtime};

@@ -5,4 +5,7 @@ mod common;
 
 mod elementwise;
 mod gemm;
+mod planes;
+mod reduce;
 mod rig;
+mod spmv;

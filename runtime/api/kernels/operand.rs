@@ -3,12 +3,15 @@
 use crate::access::{Access, Collected};
 use crate::error::Error;
 use crate::launch::{Grid, Launch};
+use crate::view::Part;
 use crate::{AccessKind, Result, Runtime};
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use vkhmm_core::units::ByteRange;
-use vkhmm_port::Device;
+use vkhmm_engine::GuardKind;
+use vkhmm_port::{Device, HostMemory};
 
 use super::modules::Module;
 
@@ -50,7 +53,7 @@ impl<'a> Words<'a> {
         role: Role,
     ) -> Result<Self> {
         let bytes = access.bytes;
-        if bytes.len() % 4 != 0 || (bytes.start % 4 != 0 && bytes.len() > 0) {
+        if bytes.len() % 4 != 0 || (bytes.start % 4 != 0 && !bytes.is_empty()) {
             let have = format!("bytes {}..{} of its allocation", bytes.start, bytes.end);
             return refuse(kernel, operand, have, "whole 32-bit elements are needed: pass a slice of f32");
         }
@@ -58,7 +61,7 @@ impl<'a> Words<'a> {
             (Role::InOut | Role::Out, AccessKind::Read) => {
                 refuse(kernel, operand, "given for reading", "it is written: pass write() or overwrite()")
             }
-            (Role::In | Role::InOut, AccessKind::Overwrite) if bytes.len() > 0 => {
+            (Role::In | Role::InOut, AccessKind::Overwrite) if !bytes.is_empty() => {
                 let need = "it is read: pass read(), or write() where it is written, too";
                 refuse(kernel, operand, "given for overwriting", need)
             }
@@ -81,6 +84,11 @@ impl<'a> Words<'a> {
             kind,
             borrow: PhantomData,
         }
+    }
+
+    /// Words `words`, for a launch that reads them.
+    pub(super) fn read(&self, words: Range<usize>) -> Access<'a> {
+        self.part(words, AccessKind::Read)
     }
 
     /// Most words that a binding has, wherever they begin.
@@ -106,6 +114,20 @@ impl<'a> Words<'a> {
     /// The same words for reading, once more.
     pub(super) fn again(&self) -> Self {
         Self { access: self.part(0..self.len, AccessKind::Read), len: self.len }
+    }
+
+    /// The words on the host: waits for whatever writes them.
+    pub(super) fn host(&self) -> Result<&[u32]> {
+        let Access { inner, range: Some(range), bytes, .. } = &self.access else { return Ok(&[]) };
+        let address = inner.engine.host().base() + range.offset() as usize;
+        let ptr = NonNull::new(std::ptr::with_exposed_provenance_mut(address));
+        let (inner, range) = (Arc::clone(inner), Some(Arc::clone(range)));
+        let ptr = ptr.expect("R is not at address zero");
+        let whole = Part::<u32> { inner, range, ptr, start: 0, len: (bytes.end / 4) as usize };
+        let part = whole.part((bytes.start / 4) as usize..);
+        part.bring_home(GuardKind::Read)?;
+        // SAFETY: the access borrows its bytes for 'a, which outlives `self`; a borrow that reads is shared at least.
+        Ok(unsafe { part.slice() })
     }
 
     /// Nothing, where a kernel has an address that it does not use.
@@ -146,6 +168,11 @@ impl<'r> Launches<'r> {
         arguments.value(bytemuck::cast_slice(values));
         self.launch.append(self.rt.launch(kernel, grid, arguments)?);
         Ok(())
+    }
+
+    /// All of another call.
+    pub(super) fn append(&mut self, launch: Launch) {
+        self.launch.append(launch);
     }
 
     pub(super) fn done(self) -> Result<Launch> {

@@ -43,6 +43,19 @@ impl<'a> Panel<'a> {
         Ok(Self { words, first, rows, cols, stride, transposed })
     }
 
+    /// Refuses a transposed view.
+    pub(super) fn upright(self, kernel: &'static str, operand: &'static str) -> Result<Self> {
+        if self.transposed {
+            return refuse(
+                kernel,
+                operand,
+                "a transposed view",
+                "only gemm, gram, syrk and transpose take these",
+            );
+        }
+        Ok(self)
+    }
+
     /// Whether there is nothing between its rows.
     pub(super) fn dense(&self) -> bool {
         self.stride == self.cols || self.rows <= 1
@@ -108,4 +121,17 @@ impl<'a> Panel<'a> {
     pub(super) fn t(self) -> Self {
         Self { transposed: !self.transposed, ..self }
     }
+}
+
+/// The largest number up to `most` that fits, if all smaller than `most` do below some number; 1 if none does.
+pub(super) fn tallest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    if fits(most) {
+        return most.max(1);
+    }
+    let (mut fit, mut misfit) = (1, most.max(2));
+    while misfit - fit > 1 {
+        let middle = fit + (misfit - fit) / 2;
+        if fits(middle) { fit = middle } else { misfit = middle }
+    }
+    fit
 }

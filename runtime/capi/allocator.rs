@@ -161,8 +161,10 @@ pub unsafe extern "C" fn vkhmm_memory_realloc(
 pub unsafe extern "C" fn vkhmm_memory_free(context: *mut c_void, memory: *mut c_void, bytes: usize) {
     let _ = (context, bytes);
     if !memory.is_null() {
-        // SAFETY: the contract is the caller's.
-        quietly(|| unsafe { free(memory.cast()) });
+        quietly(|| {
+            // SAFETY: the contract is the caller's.
+            unsafe { free(memory.cast()) }
+        });
     }
 }
 

@@ -17,6 +17,7 @@ mod handles;
 pub mod hints;
 mod input;
 pub mod kernel;
+pub mod kernels;
 pub mod launch;
 pub mod pagemap;
 pub mod parts;

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from setuptools import setup
@@ -63,4 +64,12 @@ class OfOneMachine(Distribution):
         return True
 
 
-setup(version=version(), distclass=OfOneMachine, cmdclass={"build_py": WithLibrary, "bdist_wheel": AnyPython})
+# Nothing is left beside the sources, and nothing of an earlier build is taken for a part of this one.
+SCRATCH = tempfile.TemporaryDirectory()
+
+setup(
+    version=version(),
+    distclass=OfOneMachine,
+    cmdclass={"build_py": WithLibrary, "bdist_wheel": AnyPython},
+    options={"build": {"build_base": SCRATCH.name}, "egg_info": {"egg_base": SCRATCH.name}},
+)

@@ -12,6 +12,7 @@ const SOURCES: &[&str] = &[
     "guard",
     "kernel",
     "launch",
+    "kernels",
     "hints",
     "pagemap",
     "requirements",

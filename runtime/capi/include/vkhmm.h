@@ -304,6 +304,8 @@ enum vkhmm_result
     VKHMM_ERROR_ENDING = -32,
     /// The application shares its only queue, and CPU touches of this kind of memory would have to use it.
     VKHMM_ERROR_SHARED_QUEUE = -33,
+    /// An operand of a vkhmm_kernels_ function has a size, a stride or a kind of access that it cannot work with.
+    VKHMM_ERROR_SHAPE = -34,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -541,6 +543,36 @@ typedef struct vkhmm_value {
     /// How many.
     size_t bytes;
 } vkhmm_value;
+
+/// A matrix of float in row-major order: an access, how many rows and columns it has, and how they lie in it.
+typedef struct vkhmm_matrix {
+    /// The bytes that it lies in.
+    struct vkhmm_access access;
+    /// Rows, as they lie.
+    uint64_t rows;
+    /// Columns, as they lie.
+    uint64_t cols;
+    /// Elements from the start of a row to the next; zero for as many as there are columns. Of what is between rows nothing is used.
+    uint64_t stride;
+    /// 1: kernels see the transposed matrix.
+    uint32_t transposed;
+    /// Zero.
+    uint32_t reserved;
+} vkhmm_matrix;
+
+/// A sparse matrix of float in compressed rows: row r has the elements row_start[r] up to row_start[r + 1] of columns and values.
+typedef struct vkhmm_csr {
+    /// Rows.
+    uint64_t rows;
+    /// Columns.
+    uint64_t cols;
+    /// rows + 1 indices (uint32_t), ascending from 0.
+    struct vkhmm_access row_start;
+    /// The column of each element (uint32_t).
+    struct vkhmm_access columns;
+    /// The elements (float).
+    struct vkhmm_access values;
+} vkhmm_csr;
 
 /// What is said about bytes.
 typedef uint32_t vkhmm_advice;
@@ -1065,6 +1097,125 @@ vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch, uint64_t *ns);
 ///
 /// Errors: STALE_HANDLE if it was destroyed before, INVALID_HANDLE, FORKED.
 vkhmm_result vkhmm_launch_destroy(struct vkhmm_launch launch);
+
+/// Of the vkhmm_kernels_ functions: each is asynchronous and in order, as vkhmm_kernel_launch is; results stay in managed memory. What is
+/// larger than the device memory limit goes in windows. An error that concerns a later window leaves what earlier ones wrote. `launch` may
+/// be NULL.
+///
+/// `to[i] = value`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_fill(const struct vkhmm_access *to,
+                                float value,
+                                struct vkhmm_launch *launch);
+
+/// `to[i] = from[i]`. Both have the same length.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_copy(const struct vkhmm_access *from,
+                                const struct vkhmm_access *to,
+                                struct vkhmm_launch *launch);
+
+/// `y[i] += a * x[i]`. Both have the same length.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_axpy(float a,
+                                const struct vkhmm_access *x,
+                                const struct vkhmm_access *y,
+                                struct vkhmm_launch *launch);
+
+/// `x[i] *= a`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_scale(float a, const struct vkhmm_access *x, struct vkhmm_launch *launch);
+
+/// `out[0]` = the sum of `x[i] * y[i]`. Both have the same length.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_dot(const struct vkhmm_access *x,
+                               const struct vkhmm_access *y,
+                               const struct vkhmm_access *out,
+                               struct vkhmm_launch *launch);
+
+/// `out[0]` = the sum of `x`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_sum(const struct vkhmm_access *x,
+                               const struct vkhmm_access *out,
+                               struct vkhmm_launch *launch);
+
+/// `out[0]` = the largest of `x`; what is not a number is passed over, and of nothing it is minus infinity.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_max(const struct vkhmm_access *x,
+                               const struct vkhmm_access *out,
+                               struct vkhmm_launch *launch);
+
+/// `out[0]` (uint32_t) = the index of the smallest of `x`, the first one of equal ones; what is not a number is passed over, and of
+/// nothing it is UINT32_MAX.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_arg_min(const struct vkhmm_access *x,
+                                   const struct vkhmm_access *out,
+                                   struct vkhmm_launch *launch);
+
+/// `c = alpha a b + beta c`. With `beta` zero the old `c` is not read.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_gemm(float alpha,
+                                const struct vkhmm_matrix *a,
+                                const struct vkhmm_matrix *b,
+                                float beta,
+                                const struct vkhmm_matrix *c,
+                                struct vkhmm_launch *launch);
+
+/// `c` = `a` times its transposed, the Gram matrix of the rows of `a`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_gram(const struct vkhmm_matrix *a,
+                                const struct vkhmm_matrix *c,
+                                struct vkhmm_launch *launch);
+
+/// `c = alpha a aT + beta c` for the lower triangle of `c` and its diagonal; what is above stays as it is.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_syrk(float alpha,
+                                const struct vkhmm_matrix *a,
+                                float beta,
+                                const struct vkhmm_matrix *c,
+                                struct vkhmm_launch *launch);
+
+/// `b` = `a` transposed.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_transpose(const struct vkhmm_matrix *a,
+                                     const struct vkhmm_matrix *b,
+                                     struct vkhmm_launch *launch);
+
+/// Each element of `out` is the sum of `filter`'s elements times the neighbourhood of the same element of `image`, the filter's element
+/// (rows / 2, cols / 2) lying on it; beyond the border the nearest element of `image` stands. The filter is not mirrored.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_conv2d(const struct vkhmm_matrix *image,
+                                  const struct vkhmm_matrix *filter,
+                                  const struct vkhmm_matrix *out,
+                                  struct vkhmm_launch *launch);
+
+/// Each row of `out` is the softmax of the same row of `a`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_softmax(const struct vkhmm_matrix *a,
+                                   const struct vkhmm_matrix *out,
+                                   struct vkhmm_launch *launch);
+
+/// `y = a x` for a sparse `a`. Where all of it does not fit the device memory limit, the CPU reads `row_start`, and so waits for what
+/// writes it.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_spmv(const struct vkhmm_csr *a,
+                                const struct vkhmm_access *x,
+                                const struct vkhmm_access *y,
+                                struct vkhmm_launch *launch);
 
 /// Says how bytes are going to be used: a hint about all pages that they touch, until something else is said. Moves nothing by itself,
 /// and changes no result.

@@ -35,9 +35,11 @@ from ._errors import (
     UnsupportedError,
     WorkingSetTooLargeError,
 )
+from ._files import load, save
+from ._hints import Advice, Location, advise, discard, host, pin, prefetch, residency
 from ._launch import Kernel, Launch, compile_glsl, kernel, launch
 from ._runtime import Runtime, configure, default_runtime, doctor, stats, wait
-from . import _abi
+from . import _abi, kernels
 
 __version__: str = _abi.version().decode()
 

@@ -57,7 +57,9 @@ class SettingError(ArgumentError):
 
 
 class ShapeError(ArgumentError):
-    """Shapes that do not fit together."""
+    """Shapes or types that a kernel cannot work with."""
+
+    name = "VKHMM_ERROR_SHAPE"
 
 
 class OutOfMemoryError(Error, MemoryError):
@@ -113,6 +115,7 @@ KINDS: dict[str, type[Error]] = {
     "VKHMM_ERROR_BINDING_TOO_LARGE": ArgumentError,
     "VKHMM_ERROR_MISALIGNED": ArgumentError,
     "VKHMM_ERROR_WORDS": ArgumentError,
+    "VKHMM_ERROR_SHAPE": ShapeError,
     "VKHMM_ERROR_ACQUIRED": BusyError,
     "VKHMM_ERROR_BUSY": BusyError,
 }

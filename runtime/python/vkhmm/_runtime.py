@@ -7,7 +7,8 @@ import json
 import os
 import threading
 import time
-from typing import Any, Callable, Iterator
+import weakref
+from typing import Any, Callable, ClassVar, Iterator
 
 from . import _abi, _errors
 
@@ -71,6 +72,9 @@ class Runtime:
         SettingError: a setting that cannot be.
     """
 
+    of: ClassVar[weakref.WeakValueDictionary[int, Runtime]] = weakref.WeakValueDictionary()
+    """Those that live, by their handles."""
+
     def __init__(
         self,
         *,
@@ -112,6 +116,7 @@ class Runtime:
                 "nothing: an array would show stale bytes. Leave fault_engine and VKHMM_FAULT_ENGINE open, or choose segv-mprotect, "
                 "which needs no userfaultfd",
             )
+        Runtime.of[self._id] = self
 
     def __del__(self, release: Callable[[int], None] = _abi.release_handle) -> None:
         release(self._id)

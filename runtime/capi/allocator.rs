@@ -113,7 +113,8 @@ fn given(pointer: Option<Option<*mut u8>>) -> *mut c_void {
 
 /// Memory of `bytes` bytes, managed from VKHMM_MEMORY_MANAGED_MIN on, else of the C library's; NULL if there is none. `context` is a
 /// runtime's id as a pointer. The four functions have the shape of NumPy's PyDataMemAllocator; they leave vkhmm_last_error as it is. What they
-/// give is for them alone to free. In a forked child what is new is of the C library's, and freeing what the parent managed does nothing.
+/// give is for them alone to free. Not for VKHMM_FAULT_ENGINE_DECLARED: nobody says when such memory is touched. In a forked child what is
+/// new is of the C library's, and freeing what the parent managed does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn vkhmm_memory_malloc(context: *mut c_void, bytes: usize) -> *mut c_void {
     given(quietly(|| allocate(context, bytes, false)))

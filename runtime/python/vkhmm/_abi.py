@@ -121,8 +121,8 @@ class Attributes(Structure):
 
 
 def _function(name: str, *arguments: Any, result: Any = c_int32) -> Callable[..., Any]:
-    function = getattr(library, name)
-    function.argtypes, function.restype = arguments, result
+    function: Callable[..., Any] = getattr(library, name)
+    function.argtypes, function.restype = arguments, result  # type: ignore[attr-defined]
     return function
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 from typing import Any, Iterator
+
+import numpy
 
 from . import _abi
 from ._runtime import Runtime, chosen
 
-try:
-    from numpy._core import _multiarray_umath as _numpy
-except ImportError:  # NumPy 1
-    from numpy.core import _multiarray_umath as _numpy  # type: ignore[no-redef, attr-defined, unused-ignore]
+# NumPy 1 has it elsewhere.
+_numpy = importlib.import_module(f"numpy.{'_core' if int(numpy.__version__.split('.')[0]) > 1 else 'core'}._multiarray_umath")
 
 # Of numpy/__multiarray_api.h since 1.22.
 _SET_HANDLER = 304

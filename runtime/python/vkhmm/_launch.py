@@ -215,7 +215,7 @@ def launch(
         size,
         (_abi.Access * len(found))(*found),
         len(found),
-        (_abi.Value * len(values))(*((value, len(value)) for value in values)),
+        (_abi.Value * len(values))(*(_abi.Value(value, len(value)) for value in values)),
         len(values),
     )
     return Launch(kernel._runtime, handle)

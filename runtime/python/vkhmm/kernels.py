@@ -188,7 +188,8 @@ def argmin(x: Array, out: Array | None = None) -> Array:
 
 def gemm(a: Array, b: Array, out: Array | None = None, *, alpha: float = 1.0, beta: float = 0.0) -> Array:
     """``out = alpha * a @ b + beta * out``. With `beta` zero the old `out` is not read."""
-    _two(a, "a"), _two(b, "b")
+    _two(a, "a")
+    _two(b, "b")
     out = _out(out, a, "a", (a.shape[0], b.shape[1]))
     c = _shaped(out, "out", OVERWRITE if beta == 0 else WRITE)
     _run(_gemm, alpha, _shaped(a, "a", READ), _shaped(b, "b", READ), beta, c)

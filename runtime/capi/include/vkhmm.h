@@ -1431,7 +1431,8 @@ vkhmm_result vkhmm_can_acquire(struct vkhmm_runtime runtime,
 
 /// Memory of `bytes` bytes, managed from VKHMM_MEMORY_MANAGED_MIN on, else of the C library's; NULL if there is none. `context` is a
 /// runtime's id as a pointer. The four functions have the shape of NumPy's PyDataMemAllocator; they leave vkhmm_last_error as it is. What they
-/// give is for them alone to free. In a forked child what is new is of the C library's, and freeing what the parent managed does nothing.
+/// give is for them alone to free. Not for VKHMM_FAULT_ENGINE_DECLARED: nobody says when such memory is touched. In a forked child what is
+/// new is of the C library's, and freeing what the parent managed does nothing.
 void *vkhmm_memory_malloc(void *context,
                           size_t bytes);
 

@@ -126,9 +126,12 @@ class Managed(Case):
             late = Late(kept)
             k = vkhmm.kernel((SPV / "scale.spv").read_bytes(), runtime=rt)
             vkhmm.launch(k, kept.size, [vkhmm.write(kept.view("f4"))], [1.0])
-            import builtins
-            builtins.kept = late, rt, vkhmm.empty(5), k
-            del rt, late, kept
+            import builtins, gc
+            builtins.kept = late, vkhmm.empty(5)
+            del rt, k, kept
+            gc.collect()
+            assert late.a[-1] == 1
+            del late
             """,
             says="last 1.0",
         )

@@ -52,6 +52,8 @@ class Arrays(Case):
             vkhmm.empty(3, object)
         with self.assertRaisesRegex(vkhmm.ArgumentError, "negative"):
             vkhmm.empty((2, -1))
+        with self.assertRaisesRegex(vkhmm.ArgumentError, "order is 'K'"):
+            vkhmm.empty(2, order="K")
         with self.assertRaises(vkhmm.OutOfMemoryError) as caught:
             vkhmm.empty(1 << 60, "u1")
         self.assertIsInstance(caught.exception, MemoryError)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _abi, _errors
 from ._runtime import Runtime, chosen
+
+
+Order = Literal["C", "F"]
 
 
 class _Memory:
@@ -37,24 +40,26 @@ def _caller() -> str:
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
-def _make(shape: Any, dtype: DTypeLike, order: str, runtime: Runtime | None, label: str) -> NDArray[Any]:
+def _make(shape: Any, dtype: DTypeLike, order: Order, runtime: Runtime | None, label: str) -> NDArray[Any]:
     kind = np.dtype(dtype)
     if kind.hasobject:
         raise _errors.ArgumentError(f"an array of {kind} holds Python objects, which no kernel can use: pass a dtype of plain numbers")
     sizes = tuple(int(n) for n in (shape if np.iterable(shape) else (shape,)))
     if min(sizes, default=0) < 0:
         raise _errors.ArgumentError(f"shape {sizes} has a negative size")
+    if order not in ("C", "F"):
+        raise _errors.ArgumentError(f'order is {order!r}: say "C" or "F"')
     size = kind.itemsize
     for n in sizes:
         size *= n
     bytes_of = np.asarray(_Memory(chosen(runtime), size, label))
-    return np.ndarray(sizes, kind, bytes_of, order="F" if order == "F" else "C")
+    return np.ndarray(sizes, kind, bytes_of, order=order)
 
 
 def empty(
     shape: int | tuple[int, ...],
     dtype: DTypeLike = float,
-    order: str = "C",
+    order: Order = "C",
     *,
     runtime: Runtime | None = None,
     label: str | None = None,
@@ -76,7 +81,7 @@ def empty(
 def zeros(
     shape: int | tuple[int, ...],
     dtype: DTypeLike = float,
-    order: str = "C",
+    order: Order = "C",
     *,
     runtime: Runtime | None = None,
     label: str | None = None,
@@ -90,7 +95,7 @@ def array(
 ) -> NDArray[Any]:
     """A managed copy of anything that numpy.asarray takes, in its order."""
     source = np.asarray(object, dtype)
-    order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
+    order: Order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
     made = _make(source.shape, source.dtype, order, runtime, label or _caller())
     made[...] = source
     return made

@@ -156,8 +156,6 @@ fn multiply(options: &Multiply) -> Result<(), Failure> {
     let plan = plan.with_context(least).map_err(Failure::Input)?;
     let target = options.output.as_deref().map(npy::Target::create).transpose().map_err(Failure::Input)?;
     let rt = common::runtime(limit)?;
-    // SAFETY: gemm.comp ends, has no data race and stays inside A, B and C.
-    let gemm = unsafe { rt.kernel_builder(include_bytes!("../shaders/spv/gemm.spv")).name("gemm").build()? };
     let mut a = rt.alloc_named::<f32>(plan.a.len(), "A")?;
     let mut b = rt.alloc_named::<f32>(plan.b.len(), "B")?;
     let mut c = rt.alloc_named::<f32>(plan.c.len(), "C")?;
@@ -166,7 +164,7 @@ fn multiply(options: &Multiply) -> Result<(), Failure> {
 
     let bar = progress_bar(plan.launches());
     let (before, start) = (rt.stats(), Instant::now());
-    plan.run(&rt, &gemm, (&a, &b), &mut c, |over| bar.set_position(over as u64))?;
+    plan.run(&rt, (&a, &b), &mut c, |over| bar.set_position(over as u64))?;
     let time = start.elapsed();
     bar.finish_and_clear();
     let error = {

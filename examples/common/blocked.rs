@@ -18,14 +18,11 @@
 //! for the least of it. No order of the same products moves less than [`Plan::lower_bound`].
 
 use super::Random;
-use super::tiles::{Tile, Tiles, device_bytes};
+use super::tiles::{Tiles, device_bytes};
 use std::collections::VecDeque;
-use vkhmm::{Grid, Kernel, Launch, Managed, Runtime};
+use vkhmm::kernels::{self, Mat};
+use vkhmm::{Launch, Managed, Runtime};
 
-/// Most products in a row that one launch adds up: some software devices end longer loops.
-const DEPTH_MAX: usize = 65_000;
-/// Most bytes that every Vulkan device binds.
-const BINDING_MAX: u64 = 1 << 27;
 /// The kernel computes 8 x 4 elements of C at a time.
 const KERNEL_ROWS: usize = 8;
 const KERNEL_COLUMNS: usize = 4;
@@ -114,7 +111,6 @@ impl Plan {
     pub(crate) fn run(
         &self,
         rt: &Runtime,
-        gemm: &Kernel,
         (a, b): (&Managed<f32>, &Managed<f32>),
         c: &mut Managed<f32>,
         progress: impl Fn(usize),
@@ -124,11 +120,12 @@ impl Plan {
             let (ta, tb, tc) = (self.a.tile(i, l), self.b.tile(l, j), self.c.tile(i, j));
             let (a, b) = (a.slice(ta.elements.clone()), b.slice(tb.elements.clone()));
             let mut c = c.slice_mut(tc.elements.clone());
-            let sizes = sizes(&ta, &tb, &tc, first);
-            let grid = Grid::linear(tc.rows.div_ceil(KERNEL_ROWS) * tc.columns.div_ceil(KERNEL_COLUMNS));
+            // The ends of rows go along: tiles of B and C are as wide as their rows are apart.
+            let left = Mat::new(a.read(), ta.rows, ta.columns).stride(ta.stride);
+            let right = Mat::new(b.read(), tb.rows, tb.stride);
             // The first piece writes C, so nothing of C comes in; the others add to it.
-            let c = if first { c.overwrite() } else { c.write() };
-            running.push_back(rt.launch(gemm, grid, (a.read(), b.read(), c, sizes))?);
+            let product = Mat::new(c.write(), tc.rows, tc.stride);
+            running.push_back(kernels::gemm(rt, 1.0, left, right, if first { 0.0 } else { 1.0 }, product)?);
             while running.front().is_some_and(Launch::is_done) {
                 running.pop_front();
             }
@@ -173,12 +170,6 @@ impl Plan {
     }
 }
 
-/// The kernel's push constants: m, n, k, lda, ldb, ldc, flags.
-fn sizes(a: &Tile, b: &Tile, c: &Tile, first: bool) -> [u32; 7] {
-    let accumulate = usize::from(!first);
-    [c.rows, c.columns, a.columns, a.stride, b.stride, c.stride, accumulate].map(|size| size as u32)
-}
-
 impl Cut {
     fn best(m: usize, n: usize, k: usize, limit: u64, ahead: u64) -> Option<Self> {
         let mut best: Option<(u64, usize, Self)> = None;
@@ -209,11 +200,11 @@ fn deepest(rows: usize, columns: usize, k: usize, limit: u64, ahead: u64) -> Opt
     let tile = device_bytes(rows, columns);
     let fits = |depth: usize| {
         let (a, b) = (device_bytes(rows, depth), device_bytes(depth, columns));
-        tile.max(a).max(b) <= BINDING_MAX && tile + ahead * (a + b) <= limit
+        tile + ahead * (a + b) <= limit
     };
     // From above: what the room for A and B would hold without rounding up to whole granules.
     let room = limit.checked_sub(tile)? / ahead / (4 * (rows + columns) as u64);
-    let mut pieces = k.div_ceil(DEPTH_MAX.min(room as usize / 4 * 4).max(4)).max(1);
+    let mut pieces = k.div_ceil((room as usize / 4 * 4).max(4)).max(1);
     loop {
         let depth = k.div_ceil(pieces).next_multiple_of(4).max(4);
         if fits(depth) {

@@ -21,6 +21,7 @@
 
 mod rounds;
 mod tables;
+mod tight;
 
 pub(crate) use tables::Tables;
 

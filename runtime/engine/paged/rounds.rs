@@ -1,5 +1,6 @@
 //! The pager: one round after the other, until every group is done.
 
+use super::tight::Tight;
 use super::{PagedSpec, PagingReport, Tables};
 use crate::admit::Aim;
 use crate::launch::{AccessKind, Argument, BindTo, LaunchSpec};
@@ -147,16 +148,16 @@ impl<P: Ports> Engine<P> {
 
     fn run_rounds(&self, pager: &mut Pager<P>) -> Result<(), EngineError> {
         let frame_bytes = self.config.geometry.frame_bytes();
-        // Frames of the last round that could not be placed, less one: what is free in all may be pinned apart.
-        let mut tight = u32::MAX;
+        let mut tight = Tight::NOT;
         let mut number = 0;
         loop {
             self.check_alive()?;
             let (mine, all) = self.frames_to_page();
-            let planned = match pager.planner.next(mine.min(tight)) {
-                // Less than that is no round: it takes from the others what it needs, and admission keeps them apart.
-                Err(Stuck::TooLarge { need, have }) if have < need && need <= all.min(tight) => {
-                    pager.planner.next(all.min(tight))
+            let planned = match pager.planner.next(mine.min(tight.frames), all.min(tight.frames)) {
+                // What did not fit a while ago may do so now.
+                Err(Stuck::TooLarge { .. }) if tight.is_old() => {
+                    tight = Tight::NOT;
+                    continue;
                 }
                 planned => planned,
             };
@@ -180,14 +181,14 @@ impl<P: Ports> Engine<P> {
                     match error {
                         EngineError::WorkingSetTooLarge { have, .. } if !round.hold.is_empty() => {
                             let have = u32::try_from(have / frame_bytes).unwrap_or(u32::MAX);
-                            tight = (round.frames - 1).min(have);
+                            tight.refused((round.frames - 1).min(have));
                             continue;
                         }
                         error => return Err(error),
                     }
                 }
             };
-            tight = u32::MAX;
+            tight.admitted();
             self.see_submitted();
             self.wait_over(&main, None)?;
             // Its kernel knew these buffers by their addresses alone.

@@ -36,12 +36,14 @@ pub(super) fn range(subs: u32, subs_per_block: u32, access: Use) -> PagedRange {
 /// A device with so many frames, and a list of so many misses.
 pub(super) struct Machine {
     pub(super) capacity: u32,
+    /// A launch's own part of them.
+    pub(super) mine: u32,
     pub(super) list: usize,
 }
 
 impl Machine {
     pub(super) fn new(capacity: u32) -> Self {
-        Self { capacity, list: usize::MAX }
+        Self { capacity, mine: capacity, list: usize::MAX }
     }
 
     /// Runs a launch to its end, with every promise of a planner checked at every round.
@@ -55,7 +57,7 @@ impl Machine {
         let mut moved = vec![0; ranges.len()];
         let bound = planner.rounds_max(self.capacity);
         let end = loop {
-            let round = match planner.next(self.capacity) {
+            let round = match planner.next(self.mine, self.capacity) {
                 Ok(Some(round)) => round,
                 Ok(None) => break Ok(()),
                 Err(stuck) => break Err(stuck),

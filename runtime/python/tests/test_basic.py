@@ -257,13 +257,17 @@ class Waits(Case):
         def spin(words: int) -> vkhmm.Launch:
             return vkhmm.launch(k, words, [vkhmm.write(x)], [1000, words])
 
-        words, took = 256, 0.0
-        while took < 0.05:
-            words *= 2
+        def took(words: int) -> float:
             start = time.monotonic()
             spin(words).wait()
-            took = time.monotonic() - start
-        return spin(min(x.size, int(words * seconds / took)))
+            return time.monotonic() - start
+
+        # The faster of two: busy machines are slow now and then.
+        words, once = 256, 0.0
+        while once < 0.05:
+            words *= 2
+            once = min(took(words), took(words))
+        return spin(min(x.size, int(words * seconds / once)))
 
     def test_a_wait_ends_in_time_and_lets_other_threads_run(self) -> None:
         launched = self.spin(0.5)
@@ -288,11 +292,12 @@ class Waits(Case):
     def test_ctrl_c_ends_a_wait(self) -> None:
         launched = self.spin(1.5)
         for wait in (launched.wait, vkhmm.wait):
-            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
-            start = time.monotonic()
+            timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+            timer.start()
             with self.assertRaises(KeyboardInterrupt):
                 wait()
-            self.assertLess(time.monotonic() - start, 1)
+                timer.join()
+            self.assertFalse(launched.done)
         self.assertTrue(launched.wait())
 
     def test_a_timed_kernel_knows_how_long_it_ran(self) -> None:

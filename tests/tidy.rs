@@ -66,6 +66,12 @@ fn sources() -> Vec<PathBuf> {
         .collect()
 }
 
+fn python() -> Vec<PathBuf> {
+    // What pip builds there is a copy.
+    let built = root().join("runtime/python/build");
+    files("runtime/python", &[".py"]).into_iter().filter(|path| !path.starts_with(&built)).collect()
+}
+
 fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -165,7 +171,8 @@ fn imports_respect_the_floors() {
             }
         }
     }
-    let known = |name: &str| FLOORS.iter().any(|(floor, _)| *floor == name);
+    // The Python package stands on the C ABI, and has no crate.
+    let known = |name: &str| name == "python" || FLOORS.iter().any(|(floor, _)| *floor == name);
     for entry in fs::read_dir(root().join("runtime")).expect("runtime/ can be listed") {
         let name = entry.expect("runtime/ can be listed").file_name().to_string_lossy().into_owned();
         if !known(&name) {
@@ -215,17 +222,22 @@ fn the_engine_reaches_locks_threads_and_time_only_through_exec() {
 #[test]
 fn each_source_opens_with_what_it_is_for() {
     let opens = |path: &PathBuf| {
-        text(path).lines().next().is_some_and(|line| line.len() > 10 && line.starts_with("//! "))
+        let mark = if path.extension().is_some_and(|e| e == "py") { "\"\"\"" } else { "//! " };
+        text(path).lines().next().is_some_and(|line| line.len() > 10 && line.starts_with(mark))
     };
-    let offences =
-        sources().iter().filter(|path| !opens(path)).map(|path| format!("{}:1", shown(path))).collect();
-    expect_none(offences, "Each source file opens with a `//!` line that says what it is for.");
+    let all = sources().into_iter().chain(python());
+    let offences = all.filter(|path| !opens(path)).map(|path| format!("{}:1", shown(&path))).collect();
+    expect_none(
+        offences,
+        "Each source file opens with a `//!` line, or a docstring, that says what it is for.",
+    );
 }
 
 #[test]
 fn files_stay_short() {
     let mut offences = Vec::new();
-    let all = sources().into_iter().chain(files("shaders", &[".comp", ".glsl"])).chain([root().join("x")]);
+    let all = sources().into_iter().chain(python());
+    let all = all.chain(files("shaders", &[".comp", ".glsl"])).chain([root().join("x")]);
     for path in all {
         let (name, lines) = (shown(&path), text(&path).lines().count());
         match LONG_FILES.iter().any(|(long, _)| *long == name) {
@@ -324,7 +336,7 @@ fn nothing_is_left_over() {
     let leaks = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tm", "p/")];
     let unfinished = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
     let macros = [concat!("unimplement", "ed!"), concat!("to", "do!")];
-    let endings = [".rs", ".toml", ".md", ".comp", ".glsl", ".yml", ".json", ".txt", "run"];
+    let endings = [".rs", ".py", ".toml", ".md", ".comp", ".glsl", ".yml", ".json", ".txt", "run"];
     let mut offences = Vec::new();
     for path in files(".", &endings).into_iter().chain([root().join("x")]) {
         for (number, line) in text(&path).lines().enumerate() {

@@ -162,6 +162,14 @@ impl Runtime {
         Ok(self.inner.engine.sync()?)
     }
 
+    /// Waits at most `timeout` for everything launched before. Whether it is over.
+    ///
+    /// # Errors
+    /// As [`Runtime::sync`].
+    pub fn sync_timeout(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.inner.engine.sync_timeout(timeout.min(TIMEOUT_MAX))?)
+    }
+
     /// What has happened since the runtime was built.
     pub fn stats(&self) -> Stats {
         self.inner.engine.stats()

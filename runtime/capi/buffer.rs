@@ -15,6 +15,11 @@ pub(crate) struct Buffer(pub(crate) Managed<u8>);
 
 impl Kind for Buffer {
     const TAG: u64 = 2;
+
+    fn addresses(&self) -> Range<usize> {
+        let start = self.0.as_ptr().addr();
+        start..start + self.0.count()
+    }
 }
 
 /// Managed memory: bytes that host and device share. Zero names none.
@@ -180,6 +185,44 @@ pub unsafe extern "C" fn vkhmm_buffer_pointer(
         let out = unsafe { Out::new(pointer, "pointer")? };
         let memory = &find(buffer)?.0.0;
         out.set(if memory.count() == 0 { std::ptr::null_mut() } else { memory.as_ptr().cast_mut().cast() });
+        Ok(VKHMM_OK)
+    })
+}
+
+/// Whose memory an address is: the buffer, its runtime, and how many bytes behind the buffer's start; each may be NULL. NONE for an
+/// address that is no live buffer's. Touches nothing.
+///
+/// # Errors
+/// FORKED.
+///
+/// # Safety
+/// `address` is any address at all. Other pointers as the head of vkhmm.h says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vkhmm_buffer_find(
+    address: *const c_void,
+    runtime: *mut vkhmm_runtime,
+    buffer: *mut vkhmm_buffer,
+    offset: *mut u64,
+) -> vkhmm_result {
+    call(|| {
+        // SAFETY: the caller vouches for the pointers.
+        let (runtime, buffer, offset) = unsafe {
+            (
+                Out::optional(runtime, "runtime")?,
+                Out::optional(buffer, "buffer")?,
+                Out::optional(offset, "offset")?,
+            )
+        };
+        let Some((id, start)) = handles::at(address.addr())? else { return Ok(VKHMM_NONE) };
+        if let Some(runtime) = runtime {
+            runtime.set(vkhmm_runtime { id: handles::get::<Buffer>(id)?.1 });
+        }
+        if let Some(buffer) = buffer {
+            buffer.set(vkhmm_buffer { id });
+        }
+        if let Some(offset) = offset {
+            offset.set((address.addr() - start) as u64);
+        }
         Ok(VKHMM_OK)
     })
 }

@@ -84,6 +84,8 @@ pub enum vkhmm_result {
     VKHMM_ERROR_ENDING = -32,
     /// The application shares its only queue, and CPU touches of this kind of memory would have to use it.
     VKHMM_ERROR_SHARED_QUEUE = -33,
+    /// An operand of a vkhmm_kernels_ function has a size, a stride or a kind of access that it cannot work with.
+    VKHMM_ERROR_SHAPE = -34,
 }
 use vkhmm_result::*;
 
@@ -97,6 +99,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: vkhmm_result, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// Whether it was refused because this is a forked child.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.code == VKHMM_ERROR_FORKED
     }
 
     pub(crate) fn prefix(&mut self, text: &str) {
@@ -131,6 +138,7 @@ impl From<Error> for Failure {
             Error::Misaligned { .. } | Error::Unaligned { .. } => VKHMM_ERROR_MISALIGNED,
             Error::ForeignRuntime { .. } => VKHMM_ERROR_FOREIGN,
             Error::Words { .. } => VKHMM_ERROR_WORDS,
+            Error::Shape { .. } => VKHMM_ERROR_SHAPE,
             _ => VKHMM_ERROR_REFUSED,
         };
         Self::new(code, error.to_string())
@@ -206,6 +214,11 @@ pub(crate) fn call(body: impl FnOnce() -> Answer) -> vkhmm_result {
     }
 }
 
+/// Runs the body of a function that has no code to answer with, and leaves the text of the last error as it is; `None` for a panic.
+pub(crate) fn quietly<T>(body: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(body)).ok()
+}
+
 /// What the last call on this thread complained about, in words; empty if it succeeded. Never NULL. Valid until the next call of any
 /// other function of this library on this thread. Each thread has its own.
 #[unsafe(no_mangle)]
@@ -228,7 +241,7 @@ names!(VKHMM_OK VKHMM_TIMEOUT VKHMM_INCOMPLETE VKHMM_NONE VKHMM_ERROR_INTERNAL V
     VKHMM_ERROR_NO_HOST VKHMM_ERROR_KERNEL VKHMM_ERROR_UNSUPPORTED VKHMM_ERROR_SETTING VKHMM_ERROR_SYSTEM
     VKHMM_ERROR_WRITES_READ_ONLY_ARGUMENT VKHMM_ERROR_ARGUMENTS VKHMM_ERROR_GRID_TOO_LARGE VKHMM_ERROR_BINDING_TOO_LARGE
     VKHMM_ERROR_MISALIGNED VKHMM_ERROR_WORDS VKHMM_ERROR_PAGEMAP VKHMM_ERROR_REFUSED VKHMM_ERROR_NOT_STABLE
-    VKHMM_ERROR_ACQUIRED VKHMM_ERROR_BUSY VKHMM_ERROR_ENDING VKHMM_ERROR_SHARED_QUEUE);
+    VKHMM_ERROR_ACQUIRED VKHMM_ERROR_BUSY VKHMM_ERROR_ENDING VKHMM_ERROR_SHARED_QUEUE VKHMM_ERROR_SHAPE);
 
 /// The name of a result code, such as "VKHMM_ERROR_LOST"; "unknown" for any other number. Never NULL, valid for ever.
 #[unsafe(no_mangle)]
@@ -261,10 +274,7 @@ mod tests {
         for code in -40..10 {
             // SAFETY: the names are static and NUL-terminated.
             let name = unsafe { CStr::from_ptr(vkhmm_result_name(code)) }.to_str().expect("UTF-8");
-            assert_eq!(
-                name != "unknown",
-                (VKHMM_ERROR_SHARED_QUEUE as i32..=VKHMM_NONE as i32).contains(&code)
-            );
+            assert_eq!(name != "unknown", (VKHMM_ERROR_SHAPE as i32..=VKHMM_NONE as i32).contains(&code));
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::parts::Ending;
 use crate::runtime::Runtime;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vkhmm_linux::Owner;
@@ -29,6 +30,11 @@ const GENERATION_MAX: u64 = (1 << GENERATION_BITS) - 1;
 /// What a handle can name.
 pub(crate) trait Kind: Any + Send + Sync {
     const TAG: u64;
+
+    /// The addresses that are the object's, for [`at`].
+    fn addresses(&self) -> Range<usize> {
+        0..0
+    }
 }
 
 /// The type's name, for messages.
@@ -50,6 +56,8 @@ fn name(tag: u64) -> &'static str {
 struct Held {
     /// The runtime that the object goes with.
     runtime: u64,
+    /// The first of its addresses, if it has any.
+    place: Option<usize>,
     object: Arc<dyn Any + Send + Sync>,
 }
 
@@ -65,6 +73,8 @@ struct Slot {
 struct Slots {
     all: Vec<Slot>,
     free: Vec<u32>,
+    /// By first address: the end, and the handle.
+    places: BTreeMap<usize, (usize, u64)>,
 }
 
 struct Table {
@@ -160,6 +170,7 @@ impl Table {
 /// Gives an object a handle. `runtime` is the runtime that it goes with; zero for an object of its own.
 pub(crate) fn insert<T: Kind>(runtime: u64, object: T) -> Result<u64, Failure> {
     let table = table(false)?;
+    let addresses = object.addresses();
     let object: Arc<dyn Any + Send + Sync> = Arc::new(object);
     let mut slots = table.lock();
     // Whose runtime was destroyed meanwhile has nobody left to free it.
@@ -184,8 +195,20 @@ pub(crate) fn insert<T: Kind>(runtime: u64, object: T) -> Result<u64, Failure> {
         | table.forks << (SLOT_BITS + GENERATION_BITS)
         | slot.generation << SLOT_BITS
         | u64::from(index);
-    slot.held = Some(Held { runtime: if runtime == 0 { id } else { runtime }, object });
+    let place = (!addresses.is_empty()).then_some(addresses.start);
+    slot.held = Some(Held { runtime: if runtime == 0 { id } else { runtime }, place, object });
+    if let Some(start) = place {
+        slots.places.insert(start, (addresses.end, id));
+    }
     Ok(id)
+}
+
+/// The handle of the object whose addresses `address` is one of, and the first of them.
+pub(crate) fn at(address: usize) -> Result<Option<(u64, usize)>, Failure> {
+    let table = table(false)?;
+    let slots = table.lock();
+    let before = slots.places.range(..=address).next_back();
+    Ok(before.filter(|(_, (end, _))| address < *end).map(|(start, (_, id))| (*id, *start)))
 }
 
 /// The object and the runtime that it goes with.
@@ -204,6 +227,18 @@ pub(crate) fn remove<T: Kind>(id: u64) -> Result<Arc<T>, Failure> {
     let held = take(&mut slots, index);
     drop(slots);
     Ok(typed(&held.object))
+}
+
+/// Takes out whatever the handle names; a runtime with everything that goes with it. The caller drops it.
+pub(crate) fn remove_any(id: u64) -> Result<Vec<Arc<dyn Any + Send + Sync>>, Failure> {
+    let tag = id >> (SLOT_BITS + GENERATION_BITS + FORK_BITS);
+    if tag == Runtime::TAG {
+        return remove_runtime(id);
+    }
+    let table = table(false)?;
+    let mut slots = table.lock();
+    let index = table.index(&slots, id, tag)?;
+    Ok(vec![take(&mut slots, index).object])
 }
 
 /// Takes everything out that goes with a runtime, and it. The caller drops them.
@@ -241,6 +276,9 @@ fn take(slots: &mut Slots, index: usize) -> Held {
     if slots.all[index].generation < GENERATION_MAX {
         slots.free.push(index as u32);
     }
+    if let Some(start) = held.place {
+        slots.places.remove(&start);
+    }
     held
 }
 
@@ -259,6 +297,10 @@ mod tests {
     struct Other;
     impl Kind for Other {
         const TAG: u64 = 6;
+
+        fn addresses(&self) -> Range<usize> {
+            100..110
+        }
     }
 
     fn code<T>(result: Result<T, Failure>) -> crate::error::vkhmm_result {
@@ -287,5 +329,10 @@ mod tests {
         let b = insert(0, Other).expect("inserted");
         assert_ne!(a, b);
         assert_eq!(code(get::<Thing>(a)), VKHMM_ERROR_STALE_HANDLE);
+        let found = |address| at(address).expect("the owner asks");
+        assert_eq!([99, 100, 109, 110].map(found), [None, Some((b, 100)), Some((b, 100)), None]);
+        assert_eq!(code(remove_any(a)), VKHMM_ERROR_STALE_HANDLE);
+        assert_eq!(remove_any(b).expect("there").len(), 1);
+        assert_eq!(found(105), None);
     }
 }

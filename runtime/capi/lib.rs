@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod acquire;
+pub mod allocator;
 pub mod buffer;
 pub mod diagnose;
 pub mod error;
@@ -16,6 +17,7 @@ mod handles;
 pub mod hints;
 mod input;
 pub mod kernel;
+pub mod kernels;
 pub mod launch;
 pub mod pagemap;
 pub mod parts;

@@ -1,11 +1,13 @@
 //! Runtimes: their options, their making and their end, and the calls that are about all of one.
 
 use crate::error::vkhmm_result::*;
-use crate::error::{Failure, call, vkhmm_result};
+use crate::error::{Failure, call, quietly, vkhmm_result};
 use crate::handles::{self, Kind};
 use crate::input::{self, Options, Out};
 use std::ffi::c_char;
+use std::time::Duration;
 use vkhmm::{Builder, Failure as Injected, FaultEngine, MemoryKind, PlacementChoice, Switches};
+use vkhmm_linux::EngineChoice;
 
 pub(crate) struct Runtime(pub(crate) vkhmm::Runtime);
 
@@ -298,6 +300,39 @@ pub extern "C" fn vkhmm_runtime_destroy(runtime: vkhmm_runtime) -> vkhmm_result 
     })
 }
 
+/// Gives up whatever a handle names, a runtime with everything that goes with it; nothing for a number that names nothing, and nothing in
+/// a forked child. For finalisers, which may run between any two calls: vkhmm_last_error stays as it is.
+#[unsafe(no_mangle)]
+pub extern "C" fn vkhmm_release_handle(id: u64) {
+    quietly(|| drop(handles::remove_any(id)));
+}
+
+/// The fault engine that answers CPU touches.
+///
+/// # Errors
+/// Of handles, FORKED.
+///
+/// # Safety
+/// Pointers as the head of vkhmm.h says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vkhmm_runtime_fault_engine(
+    runtime: vkhmm_runtime,
+    engine: *mut vkhmm_fault_engine,
+) -> vkhmm_result {
+    call(|| {
+        // SAFETY: the caller vouches for the pointer.
+        let out = unsafe { Out::new(engine, "engine")? };
+        out.set(match handles::get::<Runtime>(runtime.id)?.0.0.doctor().host.chosen {
+            EngineChoice::UffdThread => VKHMM_FAULT_ENGINE_UFFD_THREAD,
+            EngineChoice::UffdThreadUserOnly => VKHMM_FAULT_ENGINE_UFFD_THREAD_USER,
+            EngineChoice::UffdSigbus => VKHMM_FAULT_ENGINE_UFFD_SIGBUS,
+            EngineChoice::SegvMprotect => VKHMM_FAULT_ENGINE_SEGV_MPROTECT,
+            EngineChoice::Declared => VKHMM_FAULT_ENGINE_DECLARED,
+        });
+        Ok(VKHMM_OK)
+    })
+}
+
 /// Submits what is recorded and not yet submitted. Never needed for correctness.
 ///
 /// # Errors
@@ -319,6 +354,19 @@ pub extern "C" fn vkhmm_runtime_sync(runtime: vkhmm_runtime) -> vkhmm_result {
     call(|| {
         handles::get::<Runtime>(runtime.id)?.0.0.sync()?;
         Ok(VKHMM_OK)
+    })
+}
+
+/// vkhmm_runtime_sync for at most `timeout_ns` nanoseconds; TIMEOUT if there is work left.
+///
+/// # Errors
+/// DEVICE_LOST; of handles, FORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn vkhmm_runtime_wait(runtime: vkhmm_runtime, timeout_ns: u64) -> vkhmm_result {
+    call(|| {
+        let (rt, _) = handles::get::<Runtime>(runtime.id)?;
+        let done = rt.0.sync_timeout(Duration::from_nanos(timeout_ns))?;
+        Ok(if done { VKHMM_OK } else { VKHMM_TIMEOUT })
     })
 }
 

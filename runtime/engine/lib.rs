@@ -440,12 +440,27 @@ impl<P: Ports> Engine<P> {
     /// # Errors
     /// `DeviceLost`, `ForkedChild`.
     pub fn sync(&self) -> Result<(), EngineError> {
+        self.sync_until(None).map(|_| ())
+    }
+
+    /// [`Engine::sync`] for at most `timeout`. Whether all of it is over.
+    ///
+    /// # Errors
+    /// As [`Engine::sync`].
+    pub fn sync_timeout(&self, timeout: Duration) -> Result<bool, EngineError> {
+        self.sync_until(Some(self.exec.now() + timeout.as_nanos() as u64))
+    }
+
+    fn sync_until(&self, until: Option<u64>) -> Result<bool, EngineError> {
         let open: Vec<_> = self.ops.lock().values().cloned().collect();
         for op in open.into_iter().filter(|op| !op.is_open()) {
-            self.wait_over(&op, None)?;
+            let left = until.map(|at| Duration::from_nanos(at.saturating_sub(self.exec.now())));
+            if !self.wait_over(&op, left)? {
+                return Ok(false);
+            }
         }
         // Also where the loss was settled before anybody asked: which it is depends on who was faster.
-        self.check_alive()
+        self.check_alive().map(|()| true)
     }
 }
 

@@ -14,7 +14,7 @@ struct test {
     void (*run)(void);
 };
 
-extern const struct test CALLS[], HANDLES[], PROCESS[], VULKAN[];
+extern const struct test BINDINGS[], CALLS[], HANDLES[], PROCESS[], VULKAN[];
 
 /* Ends the program with what was wrong. */
 _Noreturn void failed(const char *file, int line, const char *what, const char *why);

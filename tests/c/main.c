@@ -119,7 +119,7 @@ vkhmm_result scale(vkhmm_kernel k, vkhmm_buffer buffer, size_t words, float by, 
 
 int main(int count, char **arguments)
 {
-    const struct test *suites[] = {CALLS, HANDLES, VULKAN, PROCESS};
+    const struct test *suites[] = {CALLS, HANDLES, BINDINGS, VULKAN, PROCESS};
     int passed = 0;
     if (count > 1) shaders = arguments[1];
     for (size_t suite = 0; suite < sizeof suites / sizeof *suites; suite++)

@@ -12,11 +12,13 @@ const SOURCES: &[&str] = &[
     "guard",
     "kernel",
     "launch",
+    "kernels",
     "hints",
     "pagemap",
     "requirements",
     "parts",
     "acquire",
+    "allocator",
 ];
 
 /// The folder of this crate.

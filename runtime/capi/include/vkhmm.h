@@ -220,6 +220,9 @@ typedef PFN_vkVoidFunction (*PFN_vkGetInstanceProcAddr)(VkInstance instance, con
 /// Waiting until released memory may be used again.
 #define VKHMM_ROLE_RELEASE 32
 
+/// Allocations of the allocator's from this many bytes on are managed.
+#define VKHMM_MEMORY_MANAGED_MIN (1 << 20)
+
 /// What a call answers: zero for success, positive for an answer that is not an error, negative for an error. On every error nothing
 /// has changed, and vkhmm_last_error says what was wrong, what was allowed and what to do.
 enum vkhmm_result
@@ -301,6 +304,8 @@ enum vkhmm_result
     VKHMM_ERROR_ENDING = -32,
     /// The application shares its only queue, and CPU touches of this kind of memory would have to use it.
     VKHMM_ERROR_SHARED_QUEUE = -33,
+    /// An operand of a vkhmm_kernels_ function has a size, a stride or a kind of access that it cannot work with.
+    VKHMM_ERROR_SHAPE = -34,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -538,6 +543,36 @@ typedef struct vkhmm_value {
     /// How many.
     size_t bytes;
 } vkhmm_value;
+
+/// A matrix of float in row-major order: an access, how many rows and columns it has, and how they lie in it.
+typedef struct vkhmm_matrix {
+    /// The bytes that it lies in.
+    struct vkhmm_access access;
+    /// Rows, as they lie.
+    uint64_t rows;
+    /// Columns, as they lie.
+    uint64_t cols;
+    /// Elements from the start of a row to the next; zero for as many as there are columns. Of what is between rows nothing is used.
+    uint64_t stride;
+    /// 1: kernels see the transposed matrix.
+    uint32_t transposed;
+    /// Zero.
+    uint32_t reserved;
+} vkhmm_matrix;
+
+/// A sparse matrix of float in compressed rows: row r has the elements row_start[r] up to row_start[r + 1] of columns and values.
+typedef struct vkhmm_csr {
+    /// Rows.
+    uint64_t rows;
+    /// Columns.
+    uint64_t cols;
+    /// rows + 1 indices (uint32_t), ascending from 0.
+    struct vkhmm_access row_start;
+    /// The column of each element (uint32_t).
+    struct vkhmm_access columns;
+    /// The elements (float).
+    struct vkhmm_access values;
+} vkhmm_csr;
 
 /// What is said about bytes.
 typedef uint32_t vkhmm_advice;
@@ -814,6 +849,15 @@ vkhmm_result vkhmm_runtime_create(const struct vkhmm_runtime_options *options,
 /// Errors: STALE_HANDLE if it was destroyed before, INVALID_HANDLE, FORKED.
 vkhmm_result vkhmm_runtime_destroy(struct vkhmm_runtime runtime);
 
+/// Gives up whatever a handle names, a runtime with everything that goes with it; nothing for a number that names nothing, and nothing in
+/// a forked child. For finalisers, which may run between any two calls: vkhmm_last_error stays as it is.
+void vkhmm_release_handle(uint64_t id);
+
+/// The fault engine that answers CPU touches.
+///
+/// Errors: Of handles, FORKED.
+vkhmm_result vkhmm_runtime_fault_engine(struct vkhmm_runtime runtime, vkhmm_fault_engine *engine);
+
 /// Submits what is recorded and not yet submitted. Never needed for correctness.
 ///
 /// Errors: Of handles, FORKED.
@@ -823,6 +867,11 @@ vkhmm_result vkhmm_runtime_flush(struct vkhmm_runtime runtime);
 ///
 /// Errors: DEVICE_LOST; of handles, FORKED.
 vkhmm_result vkhmm_runtime_sync(struct vkhmm_runtime runtime);
+
+/// vkhmm_runtime_sync for at most `timeout_ns` nanoseconds; TIMEOUT if there is work left.
+///
+/// Errors: DEVICE_LOST; of handles, FORKED.
+vkhmm_result vkhmm_runtime_wait(struct vkhmm_runtime runtime, uint64_t timeout_ns);
 
 /// Device memory: the limit, and the bytes that are in use now. Either may be NULL.
 ///
@@ -886,6 +935,17 @@ vkhmm_result vkhmm_free(struct vkhmm_buffer buffer);
 /// Errors: Of handles, FORKED.
 vkhmm_result vkhmm_buffer_pointer(struct vkhmm_buffer buffer,
                                   void **pointer);
+
+/// Whose memory an address is: the buffer, its runtime, and how many bytes behind the buffer's start; each may be NULL. NONE for an
+/// address that is no live buffer's. Touches nothing.
+///
+/// Errors: FORKED.
+///
+/// Pointers: `address` is any address at all. Other pointers as the head of vkhmm.h says.
+vkhmm_result vkhmm_buffer_find(const void *address,
+                               struct vkhmm_runtime *runtime,
+                               struct vkhmm_buffer *buffer,
+                               uint64_t *offset);
 
 /// The number of bytes, as allocated.
 ///
@@ -1037,6 +1097,125 @@ vkhmm_result vkhmm_launch_elapsed(struct vkhmm_launch launch, uint64_t *ns);
 ///
 /// Errors: STALE_HANDLE if it was destroyed before, INVALID_HANDLE, FORKED.
 vkhmm_result vkhmm_launch_destroy(struct vkhmm_launch launch);
+
+/// Of the vkhmm_kernels_ functions: each is asynchronous and in order, as vkhmm_kernel_launch is; results stay in managed memory. What is
+/// larger than the device memory limit goes in windows. An error that concerns a later window leaves what earlier ones wrote. `launch` may
+/// be NULL.
+///
+/// `to[i] = value`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_fill(const struct vkhmm_access *to,
+                                float value,
+                                struct vkhmm_launch *launch);
+
+/// `to[i] = from[i]`. Both have the same length.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_copy(const struct vkhmm_access *from,
+                                const struct vkhmm_access *to,
+                                struct vkhmm_launch *launch);
+
+/// `y[i] += a * x[i]`. Both have the same length.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_axpy(float a,
+                                const struct vkhmm_access *x,
+                                const struct vkhmm_access *y,
+                                struct vkhmm_launch *launch);
+
+/// `x[i] *= a`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_scale(float a, const struct vkhmm_access *x, struct vkhmm_launch *launch);
+
+/// `out[0]` = the sum of `x[i] * y[i]`. Both have the same length.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_dot(const struct vkhmm_access *x,
+                               const struct vkhmm_access *y,
+                               const struct vkhmm_access *out,
+                               struct vkhmm_launch *launch);
+
+/// `out[0]` = the sum of `x`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_sum(const struct vkhmm_access *x,
+                               const struct vkhmm_access *out,
+                               struct vkhmm_launch *launch);
+
+/// `out[0]` = the largest of `x`; what is not a number is passed over, and of nothing it is minus infinity.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_max(const struct vkhmm_access *x,
+                               const struct vkhmm_access *out,
+                               struct vkhmm_launch *launch);
+
+/// `out[0]` (uint32_t) = the index of the smallest of `x`, the first one of equal ones; what is not a number is passed over, and of
+/// nothing it is UINT32_MAX.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_arg_min(const struct vkhmm_access *x,
+                                   const struct vkhmm_access *out,
+                                   struct vkhmm_launch *launch);
+
+/// `c = alpha a b + beta c`. With `beta` zero the old `c` is not read.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_gemm(float alpha,
+                                const struct vkhmm_matrix *a,
+                                const struct vkhmm_matrix *b,
+                                float beta,
+                                const struct vkhmm_matrix *c,
+                                struct vkhmm_launch *launch);
+
+/// `c` = `a` times its transposed, the Gram matrix of the rows of `a`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_gram(const struct vkhmm_matrix *a,
+                                const struct vkhmm_matrix *c,
+                                struct vkhmm_launch *launch);
+
+/// `c = alpha a aT + beta c` for the lower triangle of `c` and its diagonal; what is above stays as it is.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_syrk(float alpha,
+                                const struct vkhmm_matrix *a,
+                                float beta,
+                                const struct vkhmm_matrix *c,
+                                struct vkhmm_launch *launch);
+
+/// `b` = `a` transposed.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_transpose(const struct vkhmm_matrix *a,
+                                     const struct vkhmm_matrix *b,
+                                     struct vkhmm_launch *launch);
+
+/// Each element of `out` is the sum of `filter`'s elements times the neighbourhood of the same element of `image`, the filter's element
+/// (rows / 2, cols / 2) lying on it; beyond the border the nearest element of `image` stands. The filter is not mirrored.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_conv2d(const struct vkhmm_matrix *image,
+                                  const struct vkhmm_matrix *filter,
+                                  const struct vkhmm_matrix *out,
+                                  struct vkhmm_launch *launch);
+
+/// Each row of `out` is the softmax of the same row of `a`.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_softmax(const struct vkhmm_matrix *a,
+                                   const struct vkhmm_matrix *out,
+                                   struct vkhmm_launch *launch);
+
+/// `y = a x` for a sparse `a`. Where all of it does not fit the device memory limit, the CPU reads `row_start`, and so waits for what
+/// writes it.
+///
+/// Errors: SHAPE; otherwise as vkhmm_kernel_launch.
+vkhmm_result vkhmm_kernels_spmv(const struct vkhmm_csr *a,
+                                const struct vkhmm_access *x,
+                                const struct vkhmm_access *y,
+                                struct vkhmm_launch *launch);
 
 /// Says how bytes are going to be used: a hint about all pages that they touch, until something else is said. Moves nothing by itself,
 /// and changes no result.
@@ -1249,6 +1428,33 @@ vkhmm_result vkhmm_acquired_cancel(struct vkhmm_acquired acquired);
 vkhmm_result vkhmm_can_acquire(struct vkhmm_runtime runtime,
                                uint64_t bytes,
                                uint32_t *yes);
+
+/// Memory of `bytes` bytes, managed from VKHMM_MEMORY_MANAGED_MIN on, else of the C library's; NULL if there is none. `context` is a
+/// runtime's id as a pointer. The four functions have the shape of NumPy's PyDataMemAllocator; they leave vkhmm_last_error as it is. What they
+/// give is for them alone to free. Not for VKHMM_FAULT_ENGINE_DECLARED: nobody says when such memory is touched. In a forked child what is
+/// new is of the C library's, and freeing what the parent managed does nothing.
+void *vkhmm_memory_malloc(void *context,
+                          size_t bytes);
+
+/// As vkhmm_memory_malloc, `count` elements of `bytes` bytes each, all zero; large ones take no memory until they are touched.
+void *vkhmm_memory_calloc(void *context,
+                          size_t count,
+                          size_t bytes);
+
+/// Memory of another size with the same bytes at its start; `memory`, which may be NULL, is freed then. NULL if there is none: `memory`
+/// is as it was.
+///
+/// Pointers: `memory` came from these functions and was not freed; nothing else uses it.
+void *vkhmm_memory_realloc(void *context,
+                           void *memory,
+                           size_t bytes);
+
+/// Frees memory of these functions; NULL is nothing. Never waits. The context and the number of bytes are not looked at.
+///
+/// Pointers: `memory` is NULL, or came from these functions and was not freed.
+void vkhmm_memory_free(void *context,
+                       void *memory,
+                       size_t bytes);
 
 #ifdef __cplusplus
 }  // extern "C"

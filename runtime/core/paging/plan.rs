@@ -28,8 +28,7 @@ mod pages;
 mod tests;
 
 #[cfg(doc)]
-use super::layout::READ;
-use super::layout::WRITE;
+use super::layout::{READ, WRITE};
 use crate::policy::Use;
 use alloc::vec;
 use alloc::vec::Vec;

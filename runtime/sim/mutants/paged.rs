@@ -77,7 +77,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         proof: Proof::Application,
         seeds: 3000,
         edits: &[Edit {
-            file: "runtime/core/paging/plan.rs",
+            file: "runtime/core/paging/plan/choose.rs",
             find: "if is_set(&self.done, group) {",
             replace: "if is_set(&self.done, group) && !(AWAKE && self.finished + 1 < self.groups) {",
         }],
@@ -88,7 +88,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         proof: Proof::Application,
         seeds: 10000,
         edits: &[Edit {
-            file: "runtime/core/paging/plan.rs",
+            file: "runtime/core/paging/plan/choose.rs",
             find: "Use::Overwrite if self.stored[at][sub.1 as usize] => Use::Write,",
             replace: "Use::Overwrite if self.stored[at][sub.1 as usize] && !AWAKE => Use::Write,",
         }],

@@ -6,14 +6,23 @@
 #include "vkhmm.glsl"
 #include "include/arrays.glsl"
 
+#include "include/gather.glsl"
+
 VkhmmRange source;
+// Where it begins, if all of it is there in one piece.
+uvec2 base;
 
 bool find(uint place, out uvec2 at) {
     return vkhmm_look(source, place, at);
 }
 
-#define FIND find
-#include "include/gather.glsl"
+bool find_flat(uint place, out uvec2 at) {
+    at = address_of(base, place, 2u);
+    return place < source.count;
+}
+
+GATHER_WORD(gather_word, find)
+GATHER_WORD(gather_word_flat, find_flat)
 
 void main() {
     if (!vkhmm_begin()) {
@@ -28,6 +37,7 @@ void main() {
         return;
     }
     source = vkhmm_range(2u, 2u, VKHMM_READ);
+    bool in_one = vkhmm_flat(source, 64u, base);
     uvec2 from, into;
     if (count != 0u) {
         from = vkhmm_at(index, first);
@@ -38,7 +48,12 @@ void main() {
     for (uint k = 0u; k < 4u; k++) {
         uint word = k * 64u + gl_LocalInvocationIndex;
         uint open = vkhmm_items_begin(word);
-        uint done = gather_word(from, into, word, open, count);
+        uint done;
+        if (in_one) {
+            done = gather_word_flat(from, into, word, open, count);
+        } else {
+            done = gather_word(from, into, word, open, count);
+        }
         vkhmm_items_done(word, done);
         ask[k] = open & ~done;
         ask.x |= k == 0u ? done & (0u - done) : 0u;

@@ -17,8 +17,8 @@ bool find(uint place, out uvec2 at) {
     return true;
 }
 
-#define FIND find
 #include "include/gather.glsl"
+GATHER_WORD(gather_word, find)
 
 void main() {
     uint tile = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;

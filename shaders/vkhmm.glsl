@@ -123,6 +123,7 @@ uvec2 vkhmm_items;
 #endif
 // Of the group.
 shared uint vkhmm_votes;
+shared uint vkhmm_holes;
 
 #define VKHMM_PEEK(word) atomicLoad(word, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed)
 
@@ -301,6 +302,37 @@ bool vkhmm_look(VkhmmRange range, uint index, out uvec2 at) {
 bool vkhmm_try(VkhmmRange range, uint index, out uvec2 at) {
     vkhmm_want(range, index, 1u);
     return vkhmm_look(range, index, at);
+}
+
+// The largest range that vkhmm_flat looks at, in blocks.
+const uint VKHMM_FLAT_BLOCKS = 4096u;
+
+// Whether all of a range is there, in one piece: then element `index`, if it is below range.count, is at address `base` + index * its
+// bytes, until the end of this dispatch. Every invocation of the group, which has so many, must come here (three barriers). For kernels
+// that look up many elements: where everything fits, their loops then need no table. What they use is to be asked for all the same, now and then.
+bool vkhmm_flat(VkhmmRange range, uint invocations, out uvec2 base) {
+    uint shift = range.sub_shift + range.block_shift, blocks = range.count == 0u ? 0u : (range.count - 1u >> shift) + 1u;
+    bool in_one = blocks != 0u && blocks <= VKHMM_FLAT_BLOCKS;
+    base = in_one ? VkhmmFixed(range.table).at[0].xy : uvec2(0u);
+    barrier();
+    if (gl_LocalInvocationIndex == 0u) {
+        vkhmm_holes = 0u;
+    }
+    barrier();
+    for (uint block = gl_LocalInvocationIndex; in_one && block < blocks; block += invocations) {
+        uvec4 entry = VkhmmFixed(range.table).at[block];
+        uint subs = min((range.count - 1u >> range.sub_shift) - (block << range.block_shift), (1u << range.block_shift) - 1u);
+        uint high, low, carry;
+        umulExtended(block, 1u << (shift + range.log2), high, low);
+        low = uaddCarry(base.x, low, carry);
+        uint all = 0xffffffffu >> (31u - subs);
+        in_one = entry.xy == uvec2(low, base.y + high + carry) && (vkhmm_there(range, entry) & all) == all;
+    }
+    if (!in_one) {
+        atomicOr(vkhmm_holes, 1u);
+    }
+    barrier();
+    return vkhmm_holes == 0u;
 }
 
 #ifdef VKHMM_ITEMS

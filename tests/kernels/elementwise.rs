@@ -15,6 +15,7 @@ fn all_four(rt: &Runtime, n: usize, from: usize) {
     kernels::copy(rt, y.slice(part.clone()).read(), copy.slice_mut(part.clone()).overwrite()).expect("copy");
     kernels::fill(rt, y.slice_mut(part.clone()).overwrite(), 7.5).expect("fill");
     let want = |i: usize| if part.contains(&i) { -2.0 * (0.5 * a[i] + b[i]) } else { b[i] };
+    let (copy, y) = (&copy[..], &y[..]);
     for i in 0..copy.len() {
         assert!((copy[i] - want(i)).abs() <= 1e-6, "{n} from {from}: {i} is {}, {} wanted", copy[i], want(i));
         assert_eq!(y[i], if part.contains(&i) { 7.5 } else { b[i] }, "{n} from {from}: {i}");

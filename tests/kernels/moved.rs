@@ -47,9 +47,9 @@ fn streams_move_what_they_need() {
 
 #[test]
 fn products_move_little_more_than_they_must() {
-    // Three matrices of 4 MiB with 3 MiB: a quarter. One row window of them all would bring b in ten times.
-    with(Some(3 * MIB), |rt| {
-        let n = 1024;
+    // Three matrices of 2.25 MiB with a quarter of that: a window of rows of each, and b would come in twenty times.
+    with(Some(27 * MIB / 16), |rt| {
+        let n = 768;
         let (a, b, mut c) = (born(rt, n * n), born(rt, n * n), rt.alloc::<f32>(n * n).expect("memory"));
         let whole = |x: &Managed<f32>| x.count() as u64 * 4;
         let (bytes_in, bytes_out) = moved(rt, || {

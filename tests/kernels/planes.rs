@@ -52,6 +52,7 @@ fn transposes(rt: &Runtime, m: usize, n: usize, from: Lay, to: Lay) {
     // The view of the result's transpose: a copy.
     kernels::transpose(rt, from.mat(a.read(), m, n), from.mat(c.write(), m, n).t()).expect("copy");
     let (b, c) = (to.elements(&b, &old_b, n, m), from.elements(&c, &old_c, m, n));
+    let a = &a[..];
     for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
         let want = a[from.at(n, i, j)].to_bits();
         assert_eq!((b[j * m + i].to_bits(), c[i * n + j].to_bits()), (want, want), "{m} x {n} at ({i}, {j})");
@@ -86,6 +87,7 @@ fn convolves(rt: &Runtime, (m, n): (usize, usize), (taps_m, taps_n): (usize, usi
     let filter = lay.mat(taps.read(), taps_m, taps_n);
     kernels::conv2d(rt, lay.mat(image.read(), m, n), filter, lay.mat(out.write(), m, n)).expect("conv2d");
     let what = format!("{m} x {n} by {taps_m} x {taps_n}");
+    let (image, taps) = (&image[..], &taps[..]);
     let clamped =
         |at: usize, tap: usize, taps: usize, end: usize| (at + tap).saturating_sub(taps / 2).min(end - 1);
     near(&what, &lay.elements(&out, &old, m, n), |at| {
@@ -137,7 +139,7 @@ fn softens(rt: &Runtime, rows: usize, cols: usize, lay: Lay) {
     let old = out.to_vec();
     kernels::softmax(rt, lay.mat(scaled.read(), rows, cols), lay.mat(out.write(), rows, cols))
         .expect("softmax");
-    let out = lay.elements(&out, &old, rows, cols);
+    let (out, scaled) = (lay.elements(&out, &old, rows, cols), &scaled[..]);
     for row in 0..rows {
         let x: Vec<f64> = (0..cols).map(|col| f64::from(scaled[lay.at(cols, row, col)])).collect();
         let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -34,10 +34,11 @@ impl Sparse {
         let rows = self.row_start.count() - 1;
         let mut y = managed(rt, &vec![f32::NAN; rows]);
         kernels::spmv(rt, self.csr(), x.read(), y.overwrite()).expect("spmv");
+        let (row_start, columns, values, x) =
+            (&self.row_start[..], &self.columns[..], &self.values[..], &x[..]);
         near(what, &y, |row| {
-            let elements = self.row_start[row] as usize..self.row_start[row + 1] as usize;
-            let products =
-                elements.clone().map(|e| f64::from(self.values[e]) * f64::from(x[self.columns[e] as usize]));
+            let elements = row_start[row] as usize..row_start[row + 1] as usize;
+            let products = elements.clone().map(|e| f64::from(values[e]) * f64::from(x[columns[e] as usize]));
             let size: f64 = products.clone().map(f64::abs).sum();
             (products.sum(), elements.len() as f64 * f64::from(f32::EPSILON) * size)
         });

@@ -258,17 +258,17 @@ impl Residual {
         let mut sum = 0.0;
         for (signs, product) in self.signs.iter().zip(&self.products) {
             let mut across = vec![0.0; n];
-            for row in 0..n {
+            for (row, sign) in signs.iter().enumerate() {
                 for (col, run) in runs(row) {
                     let to = &mut across[col..col + run.len()];
-                    to.iter_mut().zip(run).for_each(|(v, l)| *v += f64::from(*l) * signs[row]);
+                    to.iter_mut().zip(run).for_each(|(v, l)| *v += f64::from(*l) * sign);
                 }
             }
-            for row in 0..n {
+            for (row, product) in product.iter().enumerate() {
                 let dot = |(col, run): (usize, &[f32])| -> f64 {
                     run.iter().zip(&across[col..]).map(|(l, v)| f64::from(*l) * v).sum()
                 };
-                sum += (product[row] - runs(row).map(dot).sum::<f64>()).powi(2);
+                sum += (product - runs(row).map(dot).sum::<f64>()).powi(2);
             }
         }
         (sum / self.signs.len() as f64 / self.squares).sqrt()

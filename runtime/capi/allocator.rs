@@ -187,7 +187,7 @@ mod tests {
             // SAFETY: it came from the allocator, and is freed once.
             unsafe { vkhmm_memory_free(none(), pointer, bytes) };
         }
-        // SAFETY: NULL is nothing.
+        // SAFETY: NULL is nothing that could be freed.
         unsafe { vkhmm_memory_free(none(), none(), 1) };
     }
 

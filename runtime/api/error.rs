@@ -182,6 +182,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// [`crate::kernels`]: an operand has a size, a stride or a kind of access that the kernel cannot work with.
+    #[error("{kernel}: {operand} is {have}: {need}")]
+    Shape {
+        /// Which kernel.
+        kernel: &'static str,
+        /// Which of its operands.
+        operand: &'static str,
+        /// What it is.
+        have: String,
+        /// What it has to be, and what to do.
+        need: String,
+    },
 }
 
 impl Error {

@@ -69,6 +69,11 @@ impl Launch {
         Self { inner, ops }
     }
 
+    /// Both as one: over when both are.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.ops.append(&mut other.ops);
+    }
+
     /// Waits until it is over. May be called any number of times.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod error;
 mod guard;
 mod hints;
 mod kernel;
+pub mod kernels;
 mod launch;
 mod managed;
 mod paged;

@@ -2,6 +2,7 @@
 
 use crate::doctor::Doctor;
 use crate::error::Error;
+use crate::kernels::Module;
 use crate::launch::TIMEOUT_MAX;
 use crate::managed::Managed;
 use crate::ports::{Engine, Range};
@@ -20,13 +21,14 @@ pub(crate) struct Inner {
     pub(crate) declared: bool,
     pub(crate) doctor: Doctor,
     pub(crate) record: Option<Recorder>,
-    pub(crate) shipped: [OnceLock<Kernel>; 2],
+    /// The kernels behind `vkhmm::kernels`, as far as they were used.
+    pub(crate) shipped: [OnceLock<Kernel>; Module::COUNT],
 }
 
 impl Inner {
     pub(crate) fn new(engine: Arc<Engine>, doctor: Doctor, record: Option<Recorder>) -> Self {
         let declared = engine.host().profile().faults == FaultMode::Declared;
-        Self { engine, declared, doctor, record, shipped: [OnceLock::new(), OnceLock::new()] }
+        Self { engine, declared, doctor, record, shipped: [const { OnceLock::new() }; Module::COUNT] }
     }
 }
 

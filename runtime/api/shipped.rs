@@ -2,7 +2,7 @@
 
 use crate::access::Access;
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::kernels::Module;
 use crate::launch::{Grid, Launch};
 use crate::runtime::Runtime;
 use crate::{AccessKind, Result};
@@ -11,9 +11,6 @@ use std::sync::Arc;
 use vkhmm_core::units::ByteRange;
 use vkhmm_port::Device;
 
-static FILL: &[u8] = include_bytes!("../../shaders/spv/fill.spv");
-static COPY: &[u8] = include_bytes!("../../shaders/spv/copy.spv");
-
 impl Runtime {
     /// Sets every 32-bit word of `to` to `word`, on the device. Like any launch: asynchronous and in order.
     ///
@@ -21,11 +18,11 @@ impl Runtime {
     /// `Words` if `to` is not whole words or not given for writing; otherwise as [`Runtime::launch`].
     pub fn fill(&self, to: Access<'_>, word: u32) -> Result<Launch> {
         check_words("fill", &to, true)?;
-        let kernel = self.shipped(0, FILL, "vkhmm fill")?;
+        let kernel = Module::FillWords.kernel(self)?;
         let mut last = None;
         for part in self.parts(to.bytes) {
             last = Some(self.launch(
-                &kernel,
+                kernel,
                 Grid::linear((part.len() / 4) as usize),
                 (piece(&to, part), word),
             )?);
@@ -46,22 +43,13 @@ impl Runtime {
                 format!("{} bytes to {} bytes: both must be of one length", from.bytes.len(), to.bytes.len());
             return Err(Error::Words { operation: "copy", reason });
         }
-        let kernel = self.shipped(1, COPY, "vkhmm copy")?;
+        let kernel = Module::CopyWords.kernel(self)?;
         let mut last = None;
         for (a, b) in self.parts(from.bytes).into_iter().zip(self.parts(to.bytes)) {
             let grid = Grid::linear((a.len() / 4) as usize);
-            last = Some(self.launch(&kernel, grid, (piece(&from, a), piece(&to, b)))?);
+            last = Some(self.launch(kernel, grid, (piece(&from, a), piece(&to, b)))?);
         }
         Ok(last.unwrap_or_else(|| Launch::new(Arc::clone(&self.inner), Vec::new())))
-    }
-
-    fn shipped(&self, slot: usize, spirv: &[u8], name: &str) -> Result<Kernel> {
-        if let Some(kernel) = self.inner.shipped[slot].get() {
-            return Ok(kernel.clone());
-        }
-        // SAFETY: fill.comp and copy.comp end, touch each word once, and clamp to their buffers' lengths.
-        let kernel = unsafe { self.kernel_builder(spirv).name(name).build()? };
-        Ok(self.inner.shipped[slot].get_or_init(|| kernel).clone())
     }
 
     /// Cuts bytes into what one binding can hold.

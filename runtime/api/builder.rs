@@ -215,6 +215,10 @@ impl Builder {
             return Err(Error::NoSparse { why: profile.reasons[0].clone() });
         }
         let mut config = self.engine_config(placement, profile)?;
+        if device.is_software() {
+            // No other program waits for its queue, and no watchdog looks at it: counts do not depend on how busy the machine is.
+            config.round_time = Duration::MAX;
+        }
         if let Some(wakes) = opened.report.wakes {
             config.fault_threads = wakes.readers;
         }

@@ -139,8 +139,9 @@ impl<P: Ports> Engine<P> {
         }
         self.catch_up();
         let (copy, evict) = (self.new_op(&spec.label), self.new_op(&spec.label));
+        let counted = round.is_none();
         let ops = Ops { aim, main: Arc::clone(op), copy, evict, round };
-        let outcome = self.in_turn(spec, || self.try_admit(&ops, spec, &wants, &of_argument));
+        let outcome = self.in_turn(spec, counted, || self.try_admit(&ops, spec, &wants, &of_argument));
         if outcome.is_err() {
             self.forget_ops(&[ops.copy.id, ops.evict.id]);
         }
@@ -148,10 +149,11 @@ impl<P: Ports> Engine<P> {
     }
 
     /// Tries in one's turn until it is done, or can never be. Whoever meets a paged operation gives the turn back, and asks for another
-    /// one once that is over.
+    /// one once that is over. `counted`: the wait is somebody's, and told of.
     pub(crate) fn in_turn<T>(
         &self,
         spec: &LaunchSpec<P>,
+        counted: bool,
         mut attempt: impl FnMut() -> Result<T, Refusal>,
     ) -> Result<T, EngineError> {
         let mut waited = false;
@@ -185,9 +187,10 @@ impl<P: Ports> Engine<P> {
             waited = true;
             self.wait_for_paged(paged, &mut watch, &spec.label);
         };
-        watch.over(self, &spec.label);
-        if waited {
-            Counters::add(&self.counters.launches_waited, 1);
+        // What rounds wait for is the paged launch's own work.
+        if counted {
+            watch.over(self, &spec.label);
+            Counters::add(&self.counters.launches_waited, u64::from(waited));
         }
         outcome
     }

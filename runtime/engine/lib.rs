@@ -112,8 +112,10 @@ pub struct Config {
     pub batch_age: Duration,
     /// A block that a paged launch only reads is read in host memory once its sub-blocks came so often again; zero: never.
     pub remote_after: u32,
-    /// After so long it may be moved again.
-    pub remote_time: Duration,
+    /// After so many rounds it may be moved again; after twice as many the next time.
+    pub remote_rounds: u32,
+    /// A round of a paged launch has as many groups as are thought to take so long; [`Duration::MAX`]: as many as there is room for.
+    pub round_time: Duration,
     /// Longer waits are reported once to stderr.
     pub watchdog: Duration,
     /// Threads that read the fault source.
@@ -135,7 +137,8 @@ impl Default for Config {
             part_bytes: 8 << 20,
             batch_age: Duration::from_micros(200),
             remote_after: 2,
-            remote_time: Duration::from_millis(100),
+            remote_rounds: 32,
+            round_time: Duration::from_millis(100),
             watchdog: Duration::from_secs(10),
             fault_threads: 2,
         }
@@ -396,24 +399,34 @@ impl<P: Ports> Engine<P> {
 
     /// [`Engine::wait`], however it ended.
     pub(crate) fn wait_over(&self, op: &Op<P>, timeout: Option<Duration>) -> Result<bool, EngineError> {
+        let mut watch = Watch::new(self);
+        let over = self.wait_watched(op, timeout, &mut watch);
+        if over.is_ok() {
+            watch.over(self, &op.label);
+        }
+        over
+    }
+
+    /// [`Engine::wait_over`], of which the caller takes the time.
+    pub(crate) fn wait_watched(
+        &self,
+        op: &Op<P>,
+        timeout: Option<Duration>,
+        watch: &mut Watch,
+    ) -> Result<bool, EngineError> {
         self.check_owned()?;
         let until = timeout.map(|t| self.exec.now() + t.as_nanos() as u64);
         let _at = self.places.enter(Place::Operation);
-        let mut watch = Watch::new(self);
         loop {
             let seen = self.progress.epoch();
             match op.status() {
-                OpStatus::Done => {
-                    watch.over(self, &op.label);
-                    return Ok(true);
-                }
+                OpStatus::Done => return Ok(true),
                 OpStatus::Lost => return Err(EngineError::DeviceLost { cause: self.loss_cause() }),
                 OpStatus::Queued | OpStatus::Submitted => {}
             }
             self.flush();
             let now = self.exec.now();
             if until.is_some_and(|u| now >= u) {
-                watch.over(self, &op.label);
                 return Ok(false);
             }
             let left = until.map_or(self.config.watchdog, |u| Duration::from_nanos(u - now));
@@ -422,6 +435,7 @@ impl<P: Ports> Engine<P> {
             if !(in_queues && self.wait_on_device(op, patience)) {
                 self.await_progress(seen, Some(patience));
             }
+            watch.see_rounds(self, op.rounds());
             watch.check(self, || alloc::format!("waiting for `{}` ({:?})", op.label, op.status()));
         }
     }
@@ -467,13 +481,24 @@ impl<P: Ports> Engine<P> {
 /// Times a wait, and reports once if it lasts too long.
 pub(crate) struct Watch {
     since: u64,
+    /// Since when nothing has come on of what is waited for, and the rounds that it had by then.
+    still: u64,
+    rounds: u64,
     waited: bool,
     told: bool,
 }
 
 impl Watch {
     pub(crate) fn new<P: Ports>(engine: &Engine<P>) -> Self {
-        Self { since: engine.exec.now(), waited: false, told: false }
+        let now = engine.exec.now();
+        Self { since: now, still: now, rounds: 0, waited: false, told: false }
+    }
+
+    /// A paged launch that is waited for has had so many rounds: as long as there are more of them, it is no cause for concern.
+    pub(crate) fn see_rounds<P: Ports>(&mut self, engine: &Engine<P>, rounds: u64) {
+        if rounds != self.rounds {
+            (self.rounds, self.still, self.told) = (rounds, engine.exec.now(), false);
+        }
     }
 
     /// Says on stderr what is waited for, once it has lasted longer than the watchdog allows (I6).
@@ -483,7 +508,7 @@ impl Watch {
         what: impl FnOnce() -> alloc::string::String,
     ) {
         self.waited = true;
-        let waited = engine.exec.now() - self.since;
+        let waited = engine.exec.now() - self.still;
         if !self.told && waited >= engine.config.watchdog.as_nanos() as u64 {
             self.told = true;
             engine.exec.report(format_args!(

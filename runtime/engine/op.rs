@@ -118,6 +118,11 @@ impl<P: Ports> Op<P> {
     }
 
     /// As [`Op::paging`], unless somebody holds the lock.
+    /// Rounds so far, of a paged launch.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.paging().map_or(0, |report| report.rounds)
+    }
+
     pub(crate) fn try_paging(&self) -> Option<PagingReport> {
         self.inner.try_lock().and_then(|inner| inner.paging)
     }

@@ -20,6 +20,7 @@
 //!
 //! What core knows of the holds is in `core::block`'s `paged`; who meets them, in `admit/paged.rs`.
 
+mod pace;
 mod remote;
 mod rounds;
 mod tables;

@@ -392,6 +392,7 @@ fn note_what_happened(stage: &Stage, lost: bool) {
         ("paged launch", stats.launches_paged),
         ("round of a paged launch", stats.paged_rounds),
         ("miss of a paged launch", stats.paged_misses),
+        ("block of a paged launch that became remote", stats.paged_remote_blocks),
         ("acquire", stats.acquires),
         ("acquire cancelled", stats.acquires_cancelled),
         ("loss", u64::from(lost)),

@@ -91,6 +91,11 @@ impl Drop for KernelCache {
 }
 
 impl VulkanDevice {
+    /// Whether its kernels run on the CPU, in this process.
+    pub fn is_software(&self) -> bool {
+        self.ctx.physical.is_software()
+    }
+
     /// What was found and chosen, in words.
     pub fn report(&self) -> &DeviceReport {
         &self.report

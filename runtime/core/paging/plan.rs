@@ -68,6 +68,8 @@ pub struct PagedRange {
     pub access: Use,
     /// It is used in place: always there, and never planned.
     pub resident: bool,
+    /// The first of several that are the same bytes: they share their frames.
+    pub same_as: Option<u32>,
 }
 
 /// What to run next, and what to hold for it.
@@ -183,8 +185,9 @@ pub struct Planner {
     oldest: u32,
     finished: u32,
     items_done: u64,
-    /// Groups that a round may have.
+    /// Groups that a round may have, and as many as it may have however much room there is.
     window: u32,
+    most: u32,
     lanes: u32,
     /// The round that was planned last: its groups, what it holds, and the frames there were.
     ran: Vec<u32>,
@@ -237,6 +240,7 @@ impl Planner {
             finished: 0,
             items_done: 0,
             window: groups.clamp(1, GROUPS_MAX),
+            most: u32::MAX,
             lanes: items,
             ran: Vec::new(),
             plan: Pages::new(&ranges),
@@ -316,6 +320,16 @@ impl Planner {
 }
 
 impl Planner {
+    /// From the next stretch on rounds have at most so many groups, and one in any case.
+    pub fn set_most(&mut self, groups: u32) {
+        self.most = groups.max(1);
+    }
+
+    /// Groups that have finished.
+    pub fn finished(&self) -> u32 {
+        self.finished
+    }
+
     /// Whether it may be told that sub-blocks are remote now, or no longer: not within a stretch, in which what was asked for is held.
     pub fn is_between(&self) -> bool {
         !self.stretch

@@ -11,7 +11,7 @@ use core::ops::Range;
 use vkhmm_core::block::{LaunchMasks, pages_of_sub};
 use vkhmm_core::mask::PageMask;
 use vkhmm_core::placement::{EvictGoal, Eviction, Plan, Want};
-use vkhmm_core::units::FrameIndex;
+use vkhmm_core::units::{FrameIndex, RangeId};
 use vkhmm_port::Mutex;
 
 /// What is to happen to one block.
@@ -79,13 +79,18 @@ impl<P: Ports> Engine<P> {
     /// The evictions that take a launch's own bytes; those of its neighbours may go with the launch.
     pub(super) fn own_evictions(&self, blocks: &Blocks<P>, evictions: &[Eviction]) -> Vec<EvictGoal> {
         let g = self.config.geometry;
-        let per_block = g.subs_per_block();
-        let own = |e: &Eviction, b: &BlockPlan<P>| {
-            let first = b.index * per_block;
-            let mut within = e.subs.start.max(first)..e.subs.end.min(first + per_block);
-            within.any(|sub| pages_of_sub(sub - first, g).intersects(&b.masks.all()))
+        // Both may be thousands.
+        let firsts: BTreeMap<RangeId, u32> =
+            blocks.iter().map(|(at, plan)| (plan.range.id, at - plan.index)).collect();
+        let mine = |e: &&Eviction| {
+            let Some(first) = firsts.get(&e.range) else { return false };
+            let mut mine = false;
+            self.for_subs(&e.subs, |index, sub, _| {
+                let plan = blocks.get(&(first + index));
+                mine |= plan.is_some_and(|plan| pages_of_sub(sub, g).intersects(&plan.masks.all()));
+            });
+            mine
         };
-        let mine = |e: &&Eviction| blocks.values().any(|b| b.range.id == e.range && own(e, b));
         let goal = |e: &Eviction| EvictGoal::Within(e.range, e.subs.start, e.subs.end);
         evictions.iter().filter(mine).map(goal).collect()
     }

@@ -28,7 +28,7 @@ impl<P: Ports> Engine<P> {
     pub(crate) fn hold_for_life(&self, op: &Arc<Op<P>>, spec: &LaunchSpec<P>) -> Result<(), EngineError> {
         let [main, copy, evict] = [(); 3].map(|()| Arc::clone(op));
         let ops = Ops { aim: Aim::Paged, main, copy, evict, round: None };
-        self.in_turn(spec, || self.try_hold(&ops, spec))
+        self.in_turn(spec, true, || self.try_hold(&ops, spec))
     }
 
     fn try_hold(&self, ops: &Ops<P>, spec: &LaunchSpec<P>) -> Result<(), Refusal> {
@@ -93,11 +93,16 @@ impl<P: Ports> Engine<P> {
         let _at = self.places.enter(Place::Paged);
         loop {
             let seen = self.progress.epoch();
-            if self.lost.load(Ordering::Acquire) || self.op(paged).is_none() {
-                return;
-            }
+            let Some(op) = self.op(paged).filter(|_| !self.lost.load(Ordering::Acquire)) else { return };
+            watch.see_rounds(self, op.rounds());
             self.await_progress(seen, Some(self.config.watchdog));
-            watch.check(self, || alloc::format!("`{label}` waits for a paged launch"));
+            watch.check(self, || {
+                alloc::format!(
+                    "`{label}` waits for paged launch `{}`, which had {} rounds and no more",
+                    op.label,
+                    op.rounds()
+                )
+            });
         }
     }
 }

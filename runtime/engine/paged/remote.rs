@@ -10,8 +10,9 @@
 //! * **Entries are written between rounds alone**, like all others; the tables keep the buffers they point at, and go before the
 //!   operation ends, so that an import outlives every entry.
 //! * **A block is worth it** when the sub-blocks of it that were ever brought have each come again so often as
-//!   [`Config::remote_after`](crate::Config::remote_after) says. After [`Config::remote_time`](crate::Config::remote_time) it is
-//!   asked again: if half of it was touched since, it is moved again, and if it comes to nothing it stays away for twice as long.
+//!   [`Config::remote_after`](crate::Config::remote_after) says. After [`Config::remote_rounds`](crate::Config::remote_rounds) it is
+//!   asked again: if half of it was touched since, it is moved again, and if it becomes remote once more, then for twice as long. The
+//!   clock is the number of the round, so that the same launch always takes the same way.
 
 use super::Tables;
 use super::tables::{Place, Told};
@@ -24,7 +25,7 @@ use alloc::vec::Vec;
 use vkhmm_core::block::pages_of_sub;
 use vkhmm_core::paging::plan::{Planner, Round};
 use vkhmm_core::units::{ByteRange, PageRun};
-use vkhmm_port::{Device, Exec, Mutex};
+use vkhmm_port::{Device, Mutex};
 
 /// What is known of a block.
 #[derive(Clone, Default)]
@@ -35,10 +36,17 @@ struct Seen {
     again: u32,
     /// Sub-blocks that were touched since it was asked last.
     touched: u32,
-    /// Since when it is remote, or was asked again.
+    /// The round in which it became remote, or was asked again.
     since: u64,
     /// How often it became so.
     times: u32,
+}
+
+/// Sub-blocks of a block that are on their way: a bit for each.
+pub(super) struct Coming {
+    range: u32,
+    block: u32,
+    subs: u32,
 }
 
 /// A range that may be read where it is.
@@ -77,8 +85,10 @@ impl<P: Ports> Remote<P> {
             let same = |other: &&super::PagedArgument<P>| {
                 other.range.as_ref().is_some_and(|other| Arc::ptr_eq(range, other))
             };
-            let only_read = arguments.iter().filter(same).all(|other| other.access == AccessKind::Read);
-            if !able || !only_read || *way == Some(PlacementKind::InPlace) {
+            // Under two numbers it would have two entries, and one frame.
+            let alone = arguments.iter().filter(same).count() == 1;
+            if !able || !alone || argument.access != AccessKind::Read || *way == Some(PlacementKind::InPlace)
+            {
                 return None;
             }
             Some(Source {
@@ -95,30 +105,37 @@ impl<P: Ports> Remote<P> {
         Self { sources, per_block, count: 0 }
     }
 
-    /// Notes what a round will bring, before it is admitted.
-    pub(super) fn expect(&mut self, engine: &Engine<P>, round: &Round) {
+    /// What a round will bring, before it is admitted.
+    pub(super) fn expect(&self, engine: &Engine<P>, round: &Round) -> Vec<Coming> {
         let per_block = self.per_block;
+        let mut coming = Vec::new();
         for held in &round.hold {
-            let Some(source) = self.sources[held.range as usize].as_mut().filter(|of| !of.refused) else {
+            let Some(source) = self.sources[held.range as usize].as_ref().filter(|of| !of.refused) else {
                 continue;
             };
             for block in held.subs.start / per_block..held.subs.end.div_ceil(per_block) {
                 let first = block * per_block;
-                let missing = {
-                    let state = source.range.blocks[block as usize].lock();
-                    let gone = state.used().minus(&state.device_valid());
-                    let subs = held.subs.start.max(first)..held.subs.end.min(first + per_block);
-                    let is_gone =
-                        |sub: &u32| pages_of_sub(sub - first, engine.config.geometry).intersects(&gone);
-                    subs.filter(is_gone).fold(0_u32, |bits, sub| bits | 1 << (sub - first))
-                };
-                let seen = &mut source.blocks[block as usize];
-                let before = seen.is_worth_it(engine);
-                seen.again += (seen.brought & missing).count_ones();
-                seen.brought |= missing;
-                if !before && seen.is_worth_it(engine) {
-                    source.worth.push(block);
-                }
+                let state = source.range.blocks[block as usize].lock();
+                let gone = state.used().minus(&state.device_valid());
+                let subs = held.subs.start.max(first)..held.subs.end.min(first + per_block);
+                let is_gone = |sub: &u32| pages_of_sub(sub - first, engine.config.geometry).intersects(&gone);
+                let subs = subs.filter(is_gone).fold(0_u32, |bits, sub| bits | 1 << (sub - first));
+                coming.push(Coming { range: held.range, block, subs });
+            }
+        }
+        coming
+    }
+
+    /// Notes what a round has brought.
+    pub(super) fn brought(&mut self, engine: &Engine<P>, coming: Vec<Coming>) {
+        for Coming { range, block, subs } in coming {
+            let Some(source) = &mut self.sources[range as usize] else { continue };
+            let seen = &mut source.blocks[block as usize];
+            let before = seen.is_worth_it(engine);
+            seen.again += (seen.brought & subs).count_ones();
+            seen.brought |= subs;
+            if !before && seen.is_worth_it(engine) {
+                source.worth.push(block);
             }
         }
     }
@@ -132,7 +149,7 @@ impl<P: Ports> Remote<P> {
         tables: &Tables<P>,
     ) {
         let per_block = self.per_block;
-        let now = engine.exec.now();
+        let now = planner.report().rounds;
         for (at, source) in (0..).zip(&mut self.sources) {
             let Some(source) = source.as_mut().filter(|source| !source.is_quiet()) else { continue };
             let subs_of = |block: u32| block * per_block..source.subs.min((block + 1) * per_block);
@@ -188,10 +205,9 @@ impl Seen {
         self.again > 0 && self.again >= engine.config.remote_after * self.brought.count_ones()
     }
 
-    /// Nanoseconds until it is asked again.
+    /// Rounds until it is asked again.
     fn period<P: Ports>(&self, engine: &Engine<P>) -> u64 {
-        let first = engine.config.remote_time.as_nanos() as u64;
-        first.saturating_mul(1 << self.times.saturating_sub(1).min(16))
+        u64::from(engine.config.remote_rounds) << self.times.saturating_sub(1).min(16)
     }
 }
 

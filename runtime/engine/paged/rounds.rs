@@ -1,5 +1,6 @@
 //! The pager: one round after the other, until every group is done.
 
+use super::pace::Pace;
 use super::remote::Remote;
 use super::tight::Tight;
 use super::{PagedSpec, PagingReport, Tables};
@@ -7,7 +8,7 @@ use crate::admit::Aim;
 use crate::launch::{AccessKind, Argument, BindTo, LaunchSpec};
 use crate::range::{PlacementKind, RangeCell};
 use crate::stats::Counters;
-use crate::{Engine, EngineError, Op, Ports};
+use crate::{Engine, EngineError, Op, Ports, Watch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -44,7 +45,13 @@ impl<P: Ports> Pager<P> {
         let same = |a: &Arc<RangeCell<P>>, b: &Option<Arc<RangeCell<P>>>| {
             b.as_ref().is_some_and(|b| Arc::ptr_eq(a, b))
         };
-        let ranges = spec.arguments.iter().zip(&ways).map(|(argument, way)| PagedRange {
+        let first = |range: &Option<Arc<RangeCell<P>>>| {
+            let range = range.as_ref()?;
+            spec.arguments.iter().position(|other| same(range, &other.range))
+        };
+        let each = spec.arguments.iter().zip(&ways).enumerate();
+        let ranges = each.map(|(at, (argument, way))| PagedRange {
+            same_as: first(&argument.range).filter(|first| *first < at).map(|first| first as u32),
             subs: argument.range.as_ref().map_or(0, |range| range.bytes.div_ceil(g.frame_bytes()) as u32),
             subs_per_block: if *way == Some(PlacementKind::Span) { g.subs_per_block() } else { 1 },
             // What somebody reads under another number is not dead.
@@ -153,10 +160,13 @@ impl<P: Ports> Engine<P> {
     fn run_rounds(&self, pager: &mut Pager<P>) -> Result<(), EngineError> {
         let frame_bytes = self.config.geometry.frame_bytes();
         let mut tight = Tight::NOT;
+        let round_ns = u64::try_from(self.config.round_time.as_nanos()).unwrap_or(u64::MAX);
+        let mut pace = Pace::new(round_ns);
         let mut number = 0;
         loop {
             self.check_alive()?;
             let (mine, all) = self.frames_to_page();
+            pager.planner.set_most(pace.most);
             let planned = match pager.planner.next(mine.min(tight.frames), all.min(tight.frames)) {
                 // What did not fit a while ago may do so now.
                 Err(Stuck::TooLarge { .. }) if tight.is_old() => {
@@ -175,7 +185,7 @@ impl<P: Ports> Engine<P> {
             };
             number += 1;
             let (spec, ranges) = pager.launch_of(self, &round);
-            pager.remote.expect(self, &round);
+            let coming = pager.remote.expect(self, &round);
             pager.tables.begin(&self.device, number, &round, ranges);
             let main = self.new_op(&pager.op.label);
             let admitted = self.launch_admitted(&main, &spec, Aim::Launch, Some(Arc::clone(&pager.tables)));
@@ -194,14 +204,18 @@ impl<P: Ports> Engine<P> {
                 }
             };
             tight.admitted();
+            pager.remote.brought(self, coming);
             self.see_submitted();
-            self.wait_over(&main, None)?;
+            self.wait_watched(&main, None, &mut Watch::new(self))?;
             // Its kernel knew these buffers by their addresses alone.
             drop(admitted.bound);
             pager.in_bytes += admitted.in_bytes;
             pager.op.elapsed_ns.fetch_add(main.elapsed_ns(), Ordering::Relaxed);
             let told = pager.tables.end(&self.device);
+            let before = pager.planner.finished();
             told.with(|outcome| pager.planner.outcome(outcome));
+            let finished = pager.planner.finished() - before;
+            pace.ran(round.ids.len() as u32, finished, main.elapsed_ns());
             pager.remote.decide(self, &told, &mut pager.planner, &pager.tables);
             Counters::add(&self.counters.paged_rounds, 1);
             Counters::add(&self.counters.paged_group_runs, round.ids.len() as u64);

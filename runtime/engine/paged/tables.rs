@@ -7,6 +7,7 @@ use crate::{Engine, EngineError, MutexOf, Ports};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use vkhmm_core::paging::layout::{self, entry, feedback, range, record};
 use vkhmm_core::paging::plan::{GROUPS_MAX, Outcome, Round};
 use vkhmm_core::units::Geometry;
@@ -52,6 +53,13 @@ struct Filled<P: Ports> {
     entries: Vec<(u32, u32)>,
     /// What entries of remote blocks point at.
     kept: Vec<Arc<<P::Device as Device>::Buffer>>,
+    /// Groups of the round: runs of their numbers.
+    groups: Vec<Range<u32>>,
+    /// Who is done, as last read: a bit for each group.
+    done: Vec<u32>,
+    /// Items that are done, and how many of these the groups of the round had before it.
+    items_done: u64,
+    before: u64,
 }
 
 /// Where a remote block is.
@@ -67,7 +75,6 @@ pub(super) struct Place<P: Ports> {
 pub(crate) struct Tables<P: Ports> {
     geometry: Geometry,
     parts: Vec<Part>,
-    groups: u32,
     items: u32,
     grid: [u32; 3],
     /// What the host writes: record, ids, tables.
@@ -128,6 +135,32 @@ fn words(from: RawBytes, at: u64, count: u64) -> Vec<u32> {
     bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
+/// How many of these bits, from byte `at`, are set.
+fn count_ones(from: RawBytes, at: u64, bits: Range<u64>) -> u64 {
+    if bits.is_empty() {
+        return 0;
+    }
+    let (first, last) = (bits.start / 32, (bits.end - 1) / 32);
+    let mut read = words(from, at + first * WORD, last - first + 1);
+    *read.last_mut().expect("there is a bit") &= u32::MAX >> (31 - (bits.end - 1) % 32);
+    read[0] &= u32::MAX << (bits.start % 32);
+    read.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
+/// Runs of numbers, ascending.
+fn runs(numbers: &[u32]) -> Vec<Range<u32>> {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_unstable();
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for number in sorted {
+        match runs.last_mut() {
+            Some(run) if run.end == number => run.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs
+}
+
 fn address_words(address: u64) -> [u32; 2] {
     [address as u32, (address >> 32) as u32]
 }
@@ -160,11 +193,18 @@ impl<P: Ports> Tables<P> {
             }
         };
         let parts = spec.arguments.iter().map(&mut part).collect();
-        let filled = Filled { ranges: Vec::new(), entries: Vec::new(), kept: Vec::new() };
+        let filled = Filled {
+            ranges: Vec::new(),
+            entries: Vec::new(),
+            kept: Vec::new(),
+            groups: Vec::new(),
+            done: alloc::vec![0; groups.div_ceil(32) as usize],
+            items_done: 0,
+            before: 0,
+        };
         Ok(Self {
             geometry,
             parts,
-            groups,
             items: spec.items,
             grid: spec.groups,
             input: engine.device.control(input.bytes, Direction::In)?,
@@ -184,7 +224,8 @@ impl<P: Ports> Tables<P> {
 
     /// Writes the record of a round; `ranges` says which range each argument of its launch is of. The round before is over.
     pub(super) fn begin(&self, device: &P::Device, number: u64, round: &Round, ranges: Vec<u32>) {
-        let ((input, at), (_, out)) = (device.control_at(&self.input), device.control_at(&self.output));
+        let ((input, at), (out_bytes, out)) =
+            (device.control_at(&self.input), device.control_at(&self.output));
         put(input, self.ids, &round.ids);
         let mut head = [0; record::FIRST_RANGE];
         head[record::MAGIC] = layout::MAGIC;
@@ -220,7 +261,21 @@ impl<P: Ports> Tables<P> {
             about[range::ACCESS] = part.access;
             put(input, ((record::FIRST_RANGE + i * range::WORDS) as u64) * WORD, &about);
         }
-        self.filled.lock().ranges = ranges;
+        let groups = runs(&round.ids);
+        // Nobody is done before the first round.
+        let before = if number == 1 { 0 } else { self.count_items(out_bytes, &groups) };
+        let mut filled = self.filled.lock();
+        (filled.ranges, filled.groups, filled.before) = (ranges, groups, before);
+    }
+
+    /// Items of these groups that are done. What no round has does not change, and is not read.
+    fn count_items(&self, out: RawBytes, groups: &[Range<u32>]) -> u64 {
+        let of_run = |run: &Range<u32>| {
+            let bits =
+                u64::from(run.start) * u64::from(self.items)..u64::from(run.end) * u64::from(self.items);
+            count_ones(out, self.items_done, bits)
+        };
+        groups.iter().map(of_run).sum()
     }
 
     /// Writes the entries of a round that is admitted: its arguments are there, and nobody else. No kernel of the launch runs.
@@ -309,10 +364,14 @@ impl<P: Ports> Tables<P> {
         };
         let missing = self.parts.iter().map(missing).collect();
         let touched = self.parts.iter().map(|part| take(part.touched, part.plane)).collect();
-        let of_items = u64::from(self.groups.saturating_mul(self.items).div_ceil(32));
-        let items_done =
-            words(out, self.items_done, of_items).iter().map(|word| u64::from(word.count_ones())).sum();
-        let done = words(out, self.done, u64::from(self.groups.div_ceil(32)));
+        let mut filled = self.filled.lock();
+        filled.items_done += self.count_items(out, &filled.groups) - filled.before;
+        if let (Some(first), Some(last)) = (filled.groups.first(), filled.groups.last()) {
+            let at = first.start / 32..last.end.div_ceil(32);
+            let read = words(out, self.done + u64::from(at.start) * WORD, u64::from(at.end - at.start));
+            filled.done[at.start as usize..at.end as usize].copy_from_slice(&read);
+        }
+        let (done, items_done) = (filled.done.clone(), filled.items_done);
         Told { outside, missed, done, items_done, misses, missing, touched }
     }
 }

@@ -21,7 +21,7 @@ impl Planner {
         let unknown: u32 = habits.iter().filter(|habit| habit.line.is_none()).map(|habit| habit.most).sum();
         let share = if whole { 0 } else { unknown.min(capacity / 2) };
         // A stretch goes on with the groups it has.
-        let window = if self.stretch { self.width } else { self.window };
+        let window = if self.stretch { self.width } else { self.window.min(self.most) };
         let mut next = self.oldest;
         while (ran.len() as u32) < window && next < self.groups {
             let group = next;

@@ -14,7 +14,7 @@ pub(super) type Sub = (u32, u32);
 pub(super) struct Pages {
     /// By range and sub-block: [`READ`], [`WRITE`], both, or zero where it is not in the set.
     access: Vec<Vec<u8>>,
-    /// By range and block: whether its frames are taken.
+    /// By the first of the ranges that are the same, and block: whether its frames are taken.
     blocks: Vec<Vec<bool>>,
     /// By range and sub-block: it takes no frame, and is never in the set.
     remote: Vec<Vec<bool>>,
@@ -41,9 +41,9 @@ impl Pages {
 
     pub(super) fn clear(&mut self, ranges: &[PagedRange]) {
         for (range, sub) in self.list.drain(..) {
-            let (at, per_block) = (range as usize, ranges[range as usize].subs_per_block);
-            self.access[at][sub as usize] = 0;
-            self.blocks[at][(sub / per_block) as usize] = false;
+            let of = &ranges[range as usize];
+            self.access[range as usize][sub as usize] = 0;
+            self.blocks[of.same_as.unwrap_or(range) as usize][(sub / of.subs_per_block) as usize] = false;
         }
         self.frames.fill(0);
         self.cost = 0;
@@ -62,13 +62,13 @@ impl Pages {
         if self.remote[at][sub as usize] {
             return (true, false);
         }
-        let block = sub / of.subs_per_block;
-        if !self.blocks[at][block as usize] {
+        let (block, home) = (sub / of.subs_per_block, of.same_as.unwrap_or(range) as usize);
+        if !self.blocks[home][block as usize] {
             let frames = of.subs_per_block.min(of.subs - block * of.subs_per_block);
             if frames > budget.saturating_sub(self.cost) {
                 return (false, false);
             }
-            self.blocks[at][block as usize] = true;
+            self.blocks[home][block as usize] = true;
             self.frames[at] += frames;
             self.cost += frames;
         }
@@ -86,7 +86,7 @@ impl Pages {
         let (at, of) = (range as usize, &ranges[range as usize]);
         let per_block = of.subs_per_block;
         let whole = subs.start % per_block == 0 && (subs.end % per_block == 0 || subs.end == of.subs);
-        assert!(whole, "sub-blocks {subs:?} are no whole blocks");
+        assert!(whole && of.same_as.is_none(), "sub-blocks {subs:?} are no whole blocks of their own");
         self.remote[at][subs.start as usize..subs.end as usize].fill(remote);
         self.list.retain(|(theirs, sub)| *theirs != range || !subs.contains(sub));
         self.access[at][subs.start as usize..subs.end as usize].fill(0);

@@ -4,7 +4,7 @@ mod kernels;
 mod lines;
 
 use super::*;
-use crate::paging::layout::READ;
+use crate::paging::layout::{READ, WRITE};
 use alloc::collections::{BTreeMap, BTreeSet};
 
 /// Asks for a sub-block of a range; whether it is there.
@@ -30,7 +30,7 @@ impl Ran {
 }
 
 pub(super) fn range(subs: u32, subs_per_block: u32, access: Use) -> PagedRange {
-    PagedRange { subs, subs_per_block, access, resident: false }
+    PagedRange { subs, subs_per_block, access, resident: false, same_as: None }
 }
 
 /// A device with so many frames, and a list of so many misses.
@@ -97,7 +97,7 @@ impl Machine {
                     let at = (hold.range, sub);
                     assert!(!is_remote(hold.range, sub), "{at:?} is remote");
                     assert!(held.insert(at, access).is_none(), "{at:?} is held twice");
-                    blocks.insert((hold.range, sub / of.subs_per_block));
+                    blocks.insert((of.same_as.unwrap_or(hold.range), sub / of.subs_per_block));
                     if hold.access == Use::Overwrite {
                         assert!(overwritten.insert(at), "{at:?} is overwritten twice");
                     } else if !there.contains_key(&at) {

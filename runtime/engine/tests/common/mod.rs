@@ -76,8 +76,10 @@ pub struct Setup {
     /// Copies go ahead in parts of so many bytes.
     pub part_bytes: u64,
     pub populated_max: u64,
-    /// When a block of a paged launch is read where it is, and for how long.
-    pub remote: (u32, Duration),
+    /// When a block of a paged launch is read where it is, and for how many rounds.
+    pub remote: (u32, u32),
+    /// What a round of one is to take at most.
+    pub round_time: Duration,
 }
 
 impl Default for Setup {
@@ -109,7 +111,8 @@ impl Default for Setup {
             batch_age: Duration::from_micros(200),
             part_bytes: u64::MAX,
             populated_max: u64::MAX,
-            remote: (Config::default().remote_after, Config::default().remote_time),
+            remote: (Config::default().remote_after, Config::default().remote_rounds),
+            round_time: Config::default().round_time,
         }
     }
 }
@@ -282,7 +285,8 @@ impl<H: HostMemory> World<H> {
             batch_age: setup.batch_age,
             part_bytes: setup.part_bytes,
             remote_after: setup.remote.0,
-            remote_time: setup.remote.1,
+            remote_rounds: setup.remote.1,
+            round_time: setup.round_time,
             watchdog: Duration::from_secs(3),
             ..Config::default()
         };

@@ -16,6 +16,7 @@ mod overlap;
 mod paged;
 mod paged_beside;
 mod paged_remote;
+mod paged_rounds;
 mod parts;
 mod prefetch;
 mod refusals;

@@ -1,7 +1,6 @@
 //! Whole launches of the kernels that people have.
 
 use super::*;
-use crate::paging::layout::READ;
 
 /// `out[g] = f(x[g], y[g])`, 64 groups to a sub-block.
 fn triad(group: u32, ask: Ask<'_>) -> bool {
@@ -300,4 +299,39 @@ fn what_is_remote_takes_no_frames_and_no_rounds() {
     let (before, after) = (moved(0), moved(1));
     assert_eq!((before.end, after.end), (Ok(()), Ok(())));
     assert!(after.moved[0] < before.moved[0], "{before:?} {after:?}");
+}
+
+#[test]
+fn a_range_under_two_numbers_takes_its_frames_once() {
+    let ranges = [range(9, 1, Use::Read), PagedRange { same_as: Some(0), ..range(9, 1, Use::Write) }];
+    let ran = Machine::new(1).run(9, 0, &ranges, &mut |group, _, ask| {
+        let got = [ask(0, group, READ), ask(1, group, WRITE)];
+        got == [true; 2]
+    });
+    assert_eq!(ran.end, Ok(()), "a group needs one frame");
+}
+
+#[test]
+fn rounds_have_no_more_groups_than_there_is_time_for() {
+    let ranges = triad_ranges(64, 1);
+    let mut planner = Planner::new(640, 0, ranges.to_vec());
+    planner.set_most(100);
+    let mut done = vec![0_u32; 20];
+    let mut widths = Vec::new();
+    while let Some(round) = planner.next(1000, 1000).unwrap() {
+        widths.push(round.ids.len());
+        // All of it is there from the second round on.
+        let runs = widths.len() > 1;
+        round.ids.iter().filter(|_| runs).for_each(|id| done[*id as usize / 32] |= 1 << (id % 32));
+        let outcome = Outcome {
+            done: &done,
+            items_done: 0,
+            misses: &[],
+            overflow: false,
+            missing: &|_, _| &[],
+            touched: &|_, _| &[],
+        };
+        planner.outcome(&outcome);
+    }
+    assert_eq!(widths[1..], [100, 100, 100, 100, 100, 100, 40]);
 }

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 /// Rows, and the elements of the matrix in row-major order.
-fn input(options: &Options) -> anyhow::Result<(usize, Box<dyn Iterator<Item = std::io::Result<f32>>>)> {
+fn input(options: &Options) -> anyhow::Result<(usize, npy::Elements)> {
     if let Some(path) = &options.matrix {
         let name = || path.display().to_string();
         let file = npy::open(path)?;

@@ -123,13 +123,14 @@ other_drivers() {
     fetch_drivers
     if driver lavapipe25; then
         local here=("${driver_env[@]}" "${newer_layer[@]}" "${short[@]}")
-        programs_with "lavapipe 25" "$device guard e2e_own_device" "${here[@]}"
+        programs_with "lavapipe 25" "$device guard e2e_own_device workloads" "${here[@]}"
         # Asked for, so that no runtime is built without it: nothing passes by having been placed in spans.
         programs_with "lavapipe 25, sparse" "e2e_basic e2e_model e2e_torture e2e_placement e2e_paged" VKHMM_PLACEMENT=sparse "${here[@]}"
         programs_with "lavapipe 25, spans" "e2e_basic e2e_model e2e_placement" VKHMM_PLACEMENT=span "${here[@]}"
     fi
     if driver swiftshader; then
-        programs_with SwiftShader "$device e2e_basic e2e_paged" "${driver_env[@]}" "${newer_layer[@]}"
+        # Of the sizes of the workloads the largest.
+        programs_with SwiftShader "$device e2e_basic e2e_paged workloads" VKHMM_WORKLOADS_AT=4 "${driver_env[@]}" "${newer_layer[@]}"
         # It does not report that buffers may lie in imported memory, though they may; the newer layer would say so.
         programs_with "SwiftShader, frame guard" "guard e2e_guard e2e_basic e2e_model" \
             "${driver_env[@]}" "${guarded[@]}" "${short[@]}"

@@ -7,16 +7,17 @@
 
 #[allow(dead_code, reason = "of what the examples share, only graphs and numbers are used here")]
 #[path = "../../examples/common/mod.rs"]
-mod common;
+mod examples;
 mod matrices;
 mod play;
+mod recipes;
 mod translation;
 mod work;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use common::graph::Graph;
 use play::{Counts, Player, limit, runtime};
+use recipes::Recipe;
 use std::process::ExitCode;
 use translation::Bench;
 use vkhmm::Grid;
@@ -132,11 +133,11 @@ fn out_of_core(report: &mut Report, bytes: usize) -> Result<()> {
     let against = table.column(Column::ours("paged / declared", ""));
     table.without_others("a launch that declares its data is what these are compared with elsewhere");
     let work = work::triad(bytes);
-    let mut there = Player::new(&work, limit(&work, 1))?;
+    let mut there = Player::new(&work, runtime(limit(&work, 1))?)?;
     there.play()?;
     let mut fits = Declared::new(&work)?;
     for part in PARTS {
-        let mut player = Player::new(&work, limit(&work, part))?;
+        let mut player = Player::new(&work, runtime(limit(&work, part))?)?;
         let found = rounds(report.options().runs(), 1, |_| {
             let resident = timed_launch(&mut there)?;
             let declared = fits.time()?;
@@ -217,28 +218,16 @@ fn movement(report: &mut Report, bytes: usize) -> Result<()> {
     let of_rounds = table.column(Column::ours("rounds", ""));
     let runs = table.column(Column::ours("group runs / groups", ""));
     table.without_others("bytes are counted here, and needed is the least that any of them moves");
-    let scale = if report.options().quick { 16 } else { 17 };
-    let graph = Graph::kronecker(scale, bytes / 2 / (8 << scale), 1, |_| ())?;
-    let log2 = (bytes / 8).ilog2();
-    type Make<'a> = Box<dyn Fn() -> Work + 'a>;
-    let works: [(Make<'_>, bool); 7] = [
-        (Box::new(|| work::triad(bytes)), true),
-        (Box::new(|| work::gather(bytes, Skew::Uniform)), false),
-        (Box::new(|| work::gather(bytes, Skew::Zipf)), false),
-        (Box::new(|| matrices::spmv_csr(&graph)), false),
-        (Box::new(|| matrices::bfs_csr(&graph)), false),
-        (Box::new(|| matrices::hash_probe(log2)), false),
-        (Box::new(|| matrices::gemm(bytes / 1024)), true),
-    ];
-    for (make, affine) in works {
-        let work = make();
+    let graph = matrices::graph(bytes);
+    for Recipe { affine, make } in recipes::ALL {
+        let work = make(bytes, &graph);
         for part in PARTS {
             let name = format!("{}, {part}x", work.name);
             if !report.options().wants(&name) {
                 continue;
             }
             let counts: Counts =
-                Player::new(&work, limit(&work, part))?.play().with_context(|| name.clone())?;
+                Player::new(&work, runtime(limit(&work, part))?)?.play().with_context(|| name.clone())?;
             let mib = |bytes: u64| Figure::exact(bytes as f64 / MIB as f64);
             let times = counts.bytes as f64 / work.needed() as f64;
             let often = counts.group_runs as f64 / counts.groups as f64;

@@ -1,7 +1,7 @@
 //! Work on graphs, tables and matrices.
 
-use crate::common::Random;
-use crate::common::graph::{Graph, UNREACHED};
+use crate::examples::Random;
+use crate::examples::graph::{Graph, UNREACHED};
 use crate::work::{Array, Until, Work, floats};
 use vkhmm::AccessKind;
 
@@ -26,8 +26,36 @@ pub(crate) fn spmv_csr(graph: &Graph) -> Work {
         push: vec![n as u32],
         groups: [n.div_ceil(64) as u32, 1, 1],
         until: Until::Once,
-        result: 0,
-        expected: floats((0..n).map(row)),
+        results: vec![(0, floats((0..n).map(row)))],
+    }
+}
+
+/// One step of PageRank: what each vertex gives is a small number, and it gives that to a power of two of vertices, so that ranks and
+/// shares are exact.
+pub(crate) fn pagerank(graph: &Graph) -> Work {
+    let n = graph.vertices();
+    let (share, degree) = (|vertex: u32| vertex % 7, |vertex: usize| (1_u32 << (vertex % 4)) & !1);
+    let sources = |v: usize| &graph.targets[graph.offsets[v] as usize..graph.offsets[v + 1] as usize];
+    let rank = |v: usize| 1.0 + 0.5 * sources(v).iter().map(|from| share(*from)).sum::<u32>() as f32;
+    let share_out = |v: usize| if degree(v) == 0 { 0.0 } else { rank(v) / degree(v) as f32 };
+    Work {
+        name: "pagerank",
+        spirv: include_bytes!("../../shaders/spv/paged_pagerank.spv"),
+        arrays: vec![
+            Array::new("rank", AccessKind::Overwrite, vec![0; n]).whole(),
+            Array::new("share out", AccessKind::Overwrite, vec![0; n]).whole(),
+            Array::new("offsets", AccessKind::Read, graph.offsets.clone()).whole(),
+            Array::new("sources", AccessKind::Read, graph.targets.clone()).whole(),
+            Array::new("share", AccessKind::Read, floats((0..n as u32).map(share))).whole(),
+            Array::new("degree", AccessKind::Read, (0..n).map(degree).collect()).whole(),
+        ],
+        push: vec![n as u32, 1.0_f32.to_bits(), 0.5_f32.to_bits()],
+        groups: [n.div_ceil(64) as u32, 1, 1],
+        until: Until::Once,
+        results: vec![
+            (0, (0..n).map(|v| rank(v).to_bits()).collect()),
+            (1, (0..n).map(|v| share_out(v).to_bits()).collect()),
+        ],
     }
 }
 
@@ -48,9 +76,15 @@ pub(crate) fn bfs_csr(graph: &Graph) -> Work {
         push: vec![graph.vertices() as u32],
         groups: [graph.vertices().div_ceil(64) as u32, 1, 1],
         until: Until::Zero { array: 3 },
-        result: 0,
-        expected: graph.levels(root),
+        results: vec![(0, graph.levels(root))],
     }
+}
+
+/// The graph of works of about so many bytes: vertices of 768 bytes each, nearly all of it edges.
+pub(crate) fn graph(bytes: usize) -> Graph {
+    let scale = (bytes / 768).ilog2();
+    let edges = bytes / 16 * 9 / (8 << scale);
+    Graph::kronecker(scale, edges, 1, |_| ()).expect("as many edges as bytes")
 }
 
 /// The key of an empty slot.
@@ -104,8 +138,7 @@ pub(crate) fn hash_probe(log2: u32) -> Work {
         push: vec![n as u32, slots as u32],
         groups: [n.div_ceil(64) as u32, 1, 1],
         until: Until::Once,
-        result: 0,
-        expected,
+        results: vec![(0, expected)],
     }
 }
 
@@ -131,7 +164,6 @@ pub(crate) fn gemm(rows: usize) -> Work {
         push: vec![rows as u32, SIDE as u32, SIDE as u32],
         groups: [(rows / 64 * SIDE / 32) as u32, 1, 1],
         until: Until::Once,
-        result: 0,
-        expected: floats(grid(rows).map(product)),
+        results: vec![(0, floats(grid(rows).map(product)))],
     }
 }

@@ -48,9 +48,8 @@ impl<'w> Player<'w> {
     /// Fills the arrays.
     ///
     /// # Errors
-    /// No usable device; no memory.
-    pub(crate) fn new(work: &'w Work, limit: u64) -> Result<Self> {
-        let rt = runtime(limit)?;
+    /// No memory.
+    pub(crate) fn new(work: &'w Work, rt: Runtime) -> Result<Self> {
         // SAFETY: kernel_paged: shipped with vkhmm: ends, stays inside its ranges, stores nothing that it may not store again.
         let kernel = unsafe { rt.kernel_paged(work.spirv) }.context(work.name)?;
         let arrays = work.arrays.iter().map(|array| rt.alloc_named::<u32>(array.words.len(), array.name));
@@ -110,18 +109,19 @@ impl<'w> Player<'w> {
         Ok(counts)
     }
 
-    /// Brings the result home and compares it.
+    /// Brings the results home and compares them.
     ///
     /// # Errors
     /// A wrong word.
     pub(crate) fn check(&self) -> Result<()> {
-        let (result, expected) = (&self.arrays[self.work.result], &self.work.expected);
-        let have = result.host()?;
-        let wrong = have.iter().zip(expected).position(|(have, want)| have != want);
-        let at = wrong.unwrap_or_default();
-        let name = self.work.name;
-        ensure!(have.len() == expected.len(), "{name}: {} words, not {}", have.len(), expected.len());
-        ensure!(wrong.is_none(), "{name}: word {at} is {:#x}, not {:#x}", have[at], expected[at]);
+        for (array, expected) in &self.work.results {
+            let have = self.arrays[*array].host()?;
+            let wrong = have.iter().zip(expected).position(|(have, want)| have != want);
+            let at = wrong.unwrap_or_default();
+            let what = format!("{}, {}", self.work.name, self.work.arrays[*array].name);
+            ensure!(have.len() == expected.len(), "{what}: {} words, not {}", have.len(), expected.len());
+            ensure!(wrong.is_none(), "{what}: word {at} is {:#x}, not {:#x}", have[at], expected[at]);
+        }
         Ok(())
     }
 }

@@ -183,16 +183,19 @@ impl<'w> Bench<'w> {
     /// # Errors
     /// A wrong word.
     pub(crate) fn check(&mut self) -> Result<()> {
-        let expected: &[u8] = bytemuck::cast_slice(&self.work.expected);
-        let slot = self.device.slot(Direction::Out, 0);
-        let start = self.starts[self.work.result];
-        for (i, want) in expected.chunks(slot.len()).enumerate() {
-            let bytes = (want.len() as u64).next_multiple_of(4);
-            let region = Region { host_offset: 0, device_offset: start + (i * slot.len()) as u64, bytes };
-            self.submit(Role::CopyOut, Command::CopyOut { target: Target::Slot(0), regions: vec![region] })?;
-            ensure!(slot.slice(0, want.len()).to_vec() == want, "{}: wrong words", self.work.name);
-            let gone = Command::Fill { device_offset: region.device_offset, bytes, word: 0 };
-            self.submit(Role::Compute, gone)?;
+        for (array, expected) in &self.work.results {
+            let expected: &[u8] = bytemuck::cast_slice(expected);
+            let slot = self.device.slot(Direction::Out, 0);
+            let start = self.starts[*array];
+            for (i, want) in expected.chunks(slot.len()).enumerate() {
+                let bytes = (want.len() as u64).next_multiple_of(4);
+                let device_offset = start + (i * slot.len()) as u64;
+                let region = Region { host_offset: 0, device_offset, bytes };
+                let home = Command::CopyOut { target: Target::Slot(0), regions: vec![region] };
+                self.submit(Role::CopyOut, home)?;
+                ensure!(slot.slice(0, want.len()).to_vec() == want, "{}: wrong words", self.work.name);
+                self.submit(Role::Compute, Command::Fill { device_offset, bytes, word: 0 })?;
+            }
         }
         Ok(())
     }

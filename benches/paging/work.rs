@@ -1,7 +1,7 @@
 //! What is run: kernels with their data, and what the CPU says must come out. All numbers are small and whole, so that floats are exact
 //! in every order of summation, and results are compared bit by bit.
 
-use crate::common::Random;
+use crate::examples::Random;
 use vkhmm::AccessKind;
 
 /// Bytes of a sub-block: what moves at once.
@@ -37,9 +37,8 @@ pub(crate) struct Work {
     pub(crate) push: Vec<u32>,
     pub(crate) groups: [u32; 3],
     pub(crate) until: Until,
-    /// The array that is compared, and what must be in it.
-    pub(crate) result: usize,
-    pub(crate) expected: Vec<u32>,
+    /// Which arrays are compared, and what must be in them.
+    pub(crate) results: Vec<(usize, Vec<u32>)>,
 }
 
 impl Array {
@@ -106,8 +105,7 @@ pub(crate) fn triad(bytes: usize) -> Work {
         push: vec![3.0_f32.to_bits(), n as u32],
         groups: [n.div_ceil(16384) as u32, 1, 1],
         until: Until::Once,
-        result: 0,
-        expected: floats(x.map(|i| small(i) + 3 * y(i))),
+        results: vec![(0, floats(x.map(|i| small(i) + 3 * y(i))))],
     }
 }
 
@@ -151,7 +149,6 @@ pub(crate) fn gather(bytes: usize, skew: Skew) -> Work {
         push: vec![n as u32],
         groups: [n.div_ceil(8192) as u32, 1, 1],
         until: Until::Once,
-        result: 0,
-        expected,
+        results: vec![(0, expected)],
     }
 }

@@ -110,6 +110,10 @@ pub struct Config {
     pub part_bytes: u64,
     /// How long a recorded launch may wait for company.
     pub batch_age: Duration,
+    /// A block that a paged launch only reads is read in host memory once its sub-blocks came so often again; zero: never.
+    pub remote_after: u32,
+    /// After so long it may be moved again.
+    pub remote_time: Duration,
     /// Longer waits are reported once to stderr.
     pub watchdog: Duration,
     /// Threads that read the fault source.
@@ -130,6 +134,8 @@ impl Default for Config {
             batch_launches_max: 64,
             part_bytes: 8 << 20,
             batch_age: Duration::from_micros(200),
+            remote_after: 2,
+            remote_time: Duration::from_millis(100),
             watchdog: Duration::from_secs(10),
             fault_threads: 2,
         }

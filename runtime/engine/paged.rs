@@ -15,12 +15,15 @@
 //!   [`Engine::wait`] says so.
 //! * **The pager** is a thread of its own that keeps the engine until its launch is over: `stop` never waits for it. Where the queue is
 //!   the application's, too, the rounds run in the call: who holds that queue's lock may wait for a touch that waits for them.
+//! * **Blocks that come again and again** of what is only read are read where they are ([`remote`]).
 //! * Two at a time share the frames: each plans with its part of those that nobody has pinned.
 //!
 //! What core knows of the holds is in `core::block`'s `paged`; who meets them, in `admit/paged.rs`.
 
+mod remote;
 mod rounds;
 mod tables;
+mod tight;
 
 pub(crate) use tables::Tables;
 
@@ -79,6 +82,8 @@ pub struct PagingReport {
     pub window_min: u32,
     /// The most groups of a round.
     pub window_max: u32,
+    /// How often a block that went back and forth was read where it is from then on, without moving.
+    pub remote_blocks: u64,
 }
 
 impl<P: Ports> Engine<P> {

@@ -106,6 +106,8 @@ counters! {
     paged_group_runs,
     /// Sub-blocks that groups of theirs asked for and did not find.
     paged_misses,
+    /// How often a block that went back and forth was read in host memory from then on.
+    paged_remote_blocks,
     /// Launches that had to wait for capacity or for bytes on their way.
     launches_waited,
     /// Acquires that were granted.

@@ -9,7 +9,7 @@ use crate::{Access, AccessKind, Result, Runtime};
 use std::ops::Range;
 
 /// Most elements of one launch: some software devices end longer loops than these take, lie they in one row.
-const ELEMENTS_MAX: usize = 1 << 23;
+const ELEMENTS_MAX: usize = 1 << 22;
 /// Bytes of a frame.
 const FRAME: u64 = 65536;
 
@@ -72,8 +72,9 @@ impl Product<'_> {
             self.launch(&mut launches, 0..rows, 0..elements, ELEMENTS_MAX)?;
             return launches.done();
         }
-        // Room for the next window beside the one in use.
-        let room = limit.saturating_sub(x) / 2;
+        // Room for the next window beside the one in use; where little is left of that by rounding, for the one in use alone.
+        let free = limit.saturating_sub(x);
+        let room = if free / 2 >= 2 * bytes(0, 0) { free / 2 } else { free };
         let starts = self.row_start.host()?;
         let at = |row: usize| (starts[row] as usize).min(elements);
         let mut row = 0;

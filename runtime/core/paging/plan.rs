@@ -7,18 +7,20 @@
 //!                 3 what the oldest of them missed              4 what was touched, where no line tells
 //!   outcome: somebody finished ──► a new stretch, perhaps with a wider window
 //!            nobody did        ──► the same groups again with all that they asked for; if that does not fit, or was nothing new,
-//!                                  half as many groups, at one group half its items: a new stretch
+//!                                  half as many groups, at one group half its items: a new stretch; at one of these, more
+//!                                  frames than the launch's part of them
 //! ```
 //!
 //! **It ends.** A stretch is the rounds without progress with the same groups and items; what they asked for (missed or touched) is
 //! *asked*. Within a stretch every round but the last asks for a sub-block, or an access, that is not in *asked* yet, since *asked* is
 //! held, and fits the `F` frames there are; only twice may it go on although it does not fit. So a stretch has at most `2 F + 4` rounds.
 //! It ends with progress, or with half as many groups or items; that happens at most `log2(groups) + log2(items)` times in a row, and
-//! then it runs one group, or one item of it. With all that this one asked for in this stretch held, either it asks for something new
-//! that fits, or it finishes, or what it alone needs does not fit ([`Stuck::TooLarge`]), or it does neither, which is no fault of the
-//! frames ([`Stuck::Silent`]). There are `groups * max(items, 1)` steps of progress at most, and one sample.
+//! then it runs one group, or one item of it, on all frames if need be. With all that this one asked for in this stretch held, either it
+//! asks for something new that fits, or it finishes, or what it alone needs does not fit ([`Stuck::TooLarge`]), or it does neither, which is no fault of the
+//! frames ([`Stuck::Silent`]). What is remote changes between stretches alone. There are `groups * max(items, 1)` steps of progress at most, and one sample.
 //! [`Planner::rounds_max`] is the product.
 
+mod choose;
 mod line;
 mod outcome;
 mod pages;
@@ -49,6 +51,9 @@ pub const GROUPS_MAX: u32 = 1 << 20;
 
 /// Rounds that a stretch of items goes on though what it asked for does not fit: reading an index, a source and a target takes so many.
 const TRIES: u32 = 2;
+
+/// Rounds of items that go well before more of them are tried at once, though there may not be room for them.
+const PATIENCE_MAX: u32 = 64;
 
 /// Points that a line is kept by.
 const POINTS_KEPT: usize = 256;
@@ -186,6 +191,11 @@ pub struct Planner {
     ran: Vec<u32>,
     plan: Pages,
     capacity: u32,
+    /// Frames to plan with where a part of them does not suffice: twice what one group or item needed, so that it need not be alone.
+    least: u32,
+    /// Rounds with progress since there were as many items at once; after so many there will be more, though not all may fit.
+    calm: u32,
+    patience: u32,
     /// So many groups had the last one that ran.
     width: u32,
     /// Overwritten sub-blocks that a round held: their bytes count.
@@ -232,6 +242,9 @@ impl Planner {
             ran: Vec::new(),
             plan: Pages::new(&ranges),
             capacity: 0,
+            least: 0,
+            calm: 0,
+            patience: 1,
             width: 0,
             stored: ranges.iter().map(|range| vec![false; range.subs as usize]).collect(),
             asked: Pages::new(&ranges),
@@ -248,14 +261,15 @@ impl Planner {
         }
     }
 
-    /// What to run next, with `capacity` frames to hold; `None`: everything is done. Asked again without an outcome, it plans anew.
+    /// What to run next, with `mine` frames to hold, or as many of `all` as one group or item needs that these do not suffice for;
+    /// `None`: everything is done. Asked again without an outcome, it plans anew.
     ///
     /// # Errors
     /// See [`Stuck`]; nothing has changed then.
-    pub fn next(&mut self, capacity: u32) -> Result<Option<Round>, Stuck> {
+    pub fn next(&mut self, mine: u32, all: u32) -> Result<Option<Round>, Stuck> {
         self.plan.clear(&self.ranges);
         self.ran.clear();
-        self.capacity = capacity;
+        self.capacity = mine.max(self.least.min(all));
         if self.finished == self.groups {
             return Ok(None);
         }
@@ -265,115 +279,61 @@ impl Planner {
             self.ran.extend((0..count).map(|i| (i * last / (count - 1)) as u32));
             return Ok(Some(self.round()));
         }
-        let fits = self.asked.cost() <= capacity;
+        let fits = self.asked.cost() <= self.capacity;
         let whole = self.stretch && fits && self.grew;
         // Items that go on step by step find what is kept for them, where not all of it fits.
         let again = self.items > 0 && self.width > 1 && !fits && self.stretch && self.tries < TRIES;
         if self.stretch && !whole && !again {
-            self.narrow(capacity)?;
+            self.narrow(all)?;
         }
         self.tries += u32::from(again);
-        self.choose(capacity, whole);
+        self.choose(self.stretch && !again);
         Ok(Some(self.round()))
     }
 
-    /// Half as many groups, or items of the one.
-    fn narrow(&mut self, capacity: u32) -> Result<(), Stuck> {
+    /// Half as many groups, or items of the one; if that is one, as many frames as it needs.
+    fn narrow(&mut self, all: u32) -> Result<(), Stuck> {
+        let need = self.asked.cost();
         if self.width > 1 {
             self.window = self.width / 2;
             self.width = self.window;
         } else if self.lanes > 1 {
             self.lanes /= 2;
-        } else if self.asked.cost() > capacity {
-            return Err(Stuck::TooLarge { need: self.asked.cost(), have: capacity });
+        } else if need > all.max(self.capacity) {
+            return Err(Stuck::TooLarge { need, have: all.max(self.capacity) });
+        } else if need > self.capacity {
+            self.least = need.saturating_mul(2);
+            self.capacity = self.least.min(all);
+            // All was narrow because the part was.
+            (self.calm, self.patience) = (0, 1);
+            return Ok(());
         } else {
             return Err(Stuck::Silent { group: self.oldest });
         }
         self.stretch = false;
+        (self.calm, self.patience) = (0, PATIENCE_MAX.min(self.patience * 2));
         Ok(())
-    }
-
-    /// The groups of the next round, and what it holds.
-    fn choose(&mut self, capacity: u32, whole: bool) {
-        let Self { ranges, plan, asked, habits, ran, .. } = self;
-        if whole {
-            for sub in asked.list() {
-                plan.add(ranges, *sub, asked.access(*sub), capacity);
-            }
-        }
-        // What no line tells has its share, at least until everything is known.
-        let untold = |at: usize| habits[at].line.is_none();
-        let unknown: u32 = habits.iter().filter(|habit| habit.line.is_none()).map(|habit| habit.most).sum();
-        let share = if whole { 0 } else { unknown.min(capacity / 2) };
-        // A stretch goes on with the groups it has.
-        let window = if self.stretch { self.width } else { self.window };
-        let mut next = self.oldest;
-        while (ran.len() as u32) < window && next < self.groups {
-            let group = next;
-            next += 1;
-            if is_set(&self.done, group) {
-                continue;
-            }
-            let mut all = true;
-            for (at, habit) in habits.iter().enumerate() {
-                for sub in habit.line.iter().flat_map(|line| line.of(group, ranges[at].subs)) {
-                    all &= plan.add(ranges, (at as u32, sub), habit.access, capacity - share).0;
-                }
-            }
-            if !all && !ran.is_empty() && !self.stretch {
-                next = group;
-                break;
-            }
-            ran.push(group);
-        }
-        let missed =
-            self.misses.iter().filter(|miss| miss.group == NOBODY || !is_set(&self.done, miss.group));
-        let (now, later): (Vec<&Miss>, _) = missed.partition(|miss| miss.group < next);
-        let found = self.touched.iter().filter(|((range, _), _)| untold(*range as usize));
-        // Items find by chance what others asked for; groups that are not in this round ask for it later.
-        let by_chance = |miss: &&Miss| miss.group == NOBODY || self.items > 0 && untold(miss.sub.0 as usize);
-        let missed: Vec<_> = now.into_iter().map(|miss| (miss.sub, miss.access)).collect();
-        let found: Vec<_> = found.copied().collect();
-        let chance = later.into_iter().filter(by_chance).map(|miss| (miss.sub, miss.access));
-        // While nobody finishes, what was found is what everybody came as far as.
-        let (first, second) = if self.idle { (found, missed) } else { (missed, found) };
-        // Whatever else was held is there still, and others may ask for it.
-        let kept = self.kept.iter().filter(|((range, _), _)| untold(*range as usize)).copied();
-        for (sub, access) in first.into_iter().chain(second).chain(kept).chain(chance) {
-            plan.add(ranges, sub, access, capacity);
-        }
-    }
-
-    /// The round that `ran` and `plan` say.
-    fn round(&mut self) -> Round {
-        let mut subs = self.plan.list().to_vec();
-        subs.sort_unstable();
-        let mut hold: Vec<Held> = Vec::new();
-        for (range, sub) in subs {
-            let access = self.how((range, sub));
-            match hold.last_mut() {
-                Some(last) if last.range == range && last.subs.end == sub && last.access == access => {
-                    last.subs.end += 1;
-                }
-                _ => hold.push(Held { range, subs: sub..sub + 1, access }),
-            }
-        }
-        let (even, odd) = (self.ran.iter().step_by(2), self.ran.iter().skip(1).step_by(2));
-        Round { ids: even.chain(odd).copied().collect(), lanes: self.lanes, hold, frames: self.plan.cost() }
-    }
-
-    /// What a round does to a sub-block that it holds.
-    fn how(&self, sub: Sub) -> Use {
-        let (at, stores) = (sub.0 as usize, self.plan.access(sub) & WRITE != 0);
-        match self.ranges[at].access {
-            _ if !stores => Use::Read,
-            Use::Overwrite if self.stored[at][sub.1 as usize] => Use::Write,
-            access => access,
-        }
     }
 }
 
 impl Planner {
+    /// Whether it may be told that sub-blocks are remote now, or no longer: not within a stretch, in which what was asked for is held.
+    pub fn is_between(&self) -> bool {
+        !self.stretch
+    }
+
+    /// From now on these sub-blocks, whole blocks, are *remote*: there for loads without frames, and never planned. Or they are no longer.
+    ///
+    /// # Panics
+    /// Within a stretch; if the range may be stored to; if they are no whole blocks.
+    pub fn set_remote(&mut self, range: u32, subs: Range<u32>, remote: bool) {
+        assert!(self.is_between(), "a stretch goes on with what it has");
+        assert_eq!(self.ranges[range as usize].access, Use::Read, "what is remote is not stored to");
+        self.asked.set_remote(&self.ranges, range, subs.clone(), remote);
+        self.plan.set_remote(&self.ranges, range, subs, remote);
+        self.habits[range as usize].most = self.asked.frames(range as usize);
+    }
+
     /// What it took so far.
     pub fn report(&self) -> Report {
         self.report

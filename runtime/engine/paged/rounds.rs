@@ -1,5 +1,7 @@
 //! The pager: one round after the other, until every group is done.
 
+use super::remote::Remote;
+use super::tight::Tight;
 use super::{PagedSpec, PagingReport, Tables};
 use crate::admit::Aim;
 use crate::launch::{AccessKind, Argument, BindTo, LaunchSpec};
@@ -24,6 +26,7 @@ pub(super) struct Pager<P: Ports> {
     planner: Planner,
     /// How kernels reach each range: settled for life.
     ways: Vec<Option<PlacementKind>>,
+    remote: Remote<P>,
     in_bytes: u64,
 }
 
@@ -56,7 +59,8 @@ impl<P: Ports> Pager<P> {
             resident: matches!(way, None | Some(PlacementKind::InPlace)),
         });
         let planner = Planner::new(groups, spec.items, ranges.collect());
-        Self { op: Arc::clone(op), spec, tables, planner, ways, in_bytes: 0 }
+        let remote = Remote::new(engine, &spec.arguments, &ways);
+        Self { op: Arc::clone(op), spec, tables, planner, ways, remote, in_bytes: 0 }
     }
 
     /// The launch of a round, and which range each of its arguments is of: what it holds, and all that is used in place.
@@ -119,6 +123,7 @@ impl<P: Ports> Pager<P> {
             in_bytes: self.in_bytes,
             window_min: plan.window_min,
             window_max: plan.window_max,
+            remote_blocks: self.remote.count,
         }
     }
 }
@@ -147,16 +152,16 @@ impl<P: Ports> Engine<P> {
 
     fn run_rounds(&self, pager: &mut Pager<P>) -> Result<(), EngineError> {
         let frame_bytes = self.config.geometry.frame_bytes();
-        // Frames of the last round that could not be placed, less one: what is free in all may be pinned apart.
-        let mut tight = u32::MAX;
+        let mut tight = Tight::NOT;
         let mut number = 0;
         loop {
             self.check_alive()?;
             let (mine, all) = self.frames_to_page();
-            let planned = match pager.planner.next(mine.min(tight)) {
-                // Less than that is no round: it takes from the others what it needs, and admission keeps them apart.
-                Err(Stuck::TooLarge { need, have }) if have < need && need <= all.min(tight) => {
-                    pager.planner.next(all.min(tight))
+            let planned = match pager.planner.next(mine.min(tight.frames), all.min(tight.frames)) {
+                // What did not fit a while ago may do so now.
+                Err(Stuck::TooLarge { .. }) if tight.is_old() => {
+                    tight = Tight::NOT;
+                    continue;
                 }
                 planned => planned,
             };
@@ -170,6 +175,7 @@ impl<P: Ports> Engine<P> {
             };
             number += 1;
             let (spec, ranges) = pager.launch_of(self, &round);
+            pager.remote.expect(self, &round);
             pager.tables.begin(&self.device, number, &round, ranges);
             let main = self.new_op(&pager.op.label);
             let admitted = self.launch_admitted(&main, &spec, Aim::Launch, Some(Arc::clone(&pager.tables)));
@@ -180,14 +186,14 @@ impl<P: Ports> Engine<P> {
                     match error {
                         EngineError::WorkingSetTooLarge { have, .. } if !round.hold.is_empty() => {
                             let have = u32::try_from(have / frame_bytes).unwrap_or(u32::MAX);
-                            tight = (round.frames - 1).min(have);
+                            tight.refused((round.frames - 1).min(have));
                             continue;
                         }
                         error => return Err(error),
                     }
                 }
             };
-            tight = u32::MAX;
+            tight.admitted();
             self.see_submitted();
             self.wait_over(&main, None)?;
             // Its kernel knew these buffers by their addresses alone.
@@ -196,6 +202,7 @@ impl<P: Ports> Engine<P> {
             pager.op.elapsed_ns.fetch_add(main.elapsed_ns(), Ordering::Relaxed);
             let told = pager.tables.end(&self.device);
             told.with(|outcome| pager.planner.outcome(outcome));
+            pager.remote.decide(self, &told, &mut pager.planner, &pager.tables);
             Counters::add(&self.counters.paged_rounds, 1);
             Counters::add(&self.counters.paged_group_runs, round.ids.len() as u64);
             Counters::add(&self.counters.paged_misses, u64::from(told.missed));

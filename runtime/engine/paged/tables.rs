@@ -5,6 +5,7 @@ use super::PagedSpec;
 use crate::launch::{Bound, LaunchSpec};
 use crate::{Engine, EngineError, MutexOf, Ports};
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use vkhmm_core::paging::layout::{self, entry, feedback, range, record};
 use vkhmm_core::paging::plan::{GROUPS_MAX, Outcome, Round};
@@ -44,12 +45,22 @@ struct Part {
 }
 
 /// What was said of the round that is being admitted.
-#[derive(Default)]
-struct Filled {
+struct Filled<P: Ports> {
     /// Which range each argument is of.
     ranges: Vec<u32>,
     /// Entries that have bits: range and block.
     entries: Vec<(u32, u32)>,
+    /// What entries of remote blocks point at.
+    kept: Vec<Arc<<P::Device as Device>::Buffer>>,
+}
+
+/// Where a remote block is.
+pub(super) struct Place<P: Ports> {
+    pub(super) buffer: Arc<<P::Device as Device>::Buffer>,
+    /// Of its first byte.
+    pub(super) address: u64,
+    /// How many sub-blocks it has.
+    pub(super) subs: u32,
 }
 
 /// The tables of one launch.
@@ -68,7 +79,7 @@ pub(crate) struct Tables<P: Ports> {
     done: u64,
     items_done: u64,
     /// Lock: leaf. Owns which entries the last round has · blocks on nothing.
-    filled: MutexOf<P, Filled>,
+    filled: MutexOf<P, Filled<P>>,
 }
 
 /// What a round said, in words.
@@ -86,6 +97,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Sub-blocks of a range that were loaded from: a bit for each.
+    pub(crate) fn touched(&self, range: u32) -> &[u32] {
+        &self.touched[range as usize][0]
+    }
+
     /// As the planner is told.
     pub(crate) fn with<T>(&self, then: impl FnOnce(&Outcome<'_>) -> T) -> T {
         fn plane(of: &[[Vec<u32>; 2]], range: u32, access: u32) -> &[u32] {
@@ -144,6 +160,7 @@ impl<P: Ports> Tables<P> {
             }
         };
         let parts = spec.arguments.iter().map(&mut part).collect();
+        let filled = Filled { ranges: Vec::new(), entries: Vec::new(), kept: Vec::new() };
         Ok(Self {
             geometry,
             parts,
@@ -156,7 +173,7 @@ impl<P: Ports> Tables<P> {
             feedback,
             done,
             items_done,
-            filled: engine.exec.mutex(Rank::Leaf, Filled::default()),
+            filled: engine.exec.mutex(Rank::Leaf, filled),
         })
     }
 
@@ -227,21 +244,39 @@ impl<P: Ports> Tables<P> {
                 *writable |= if argument.access.writes() { bits } else { 0 };
             }
         }
-        let at = |range: u32, block: u32| {
-            let part = &self.parts[range as usize];
-            debug_assert!(block < part.blocks, "an entry of the range's own");
-            part.table + u64::from(block) * entry::WORDS as u64 * WORD
-        };
         for (range, block) in core::mem::take(&mut filled.entries) {
             if !entries.contains_key(&(range, block)) {
-                put(input, at(range, block), &[0; entry::WORDS]);
+                put(input, self.entry(range, block), &[0; entry::WORDS]);
             }
         }
         for (&(range, block), &(address, resident, writable)) in &entries {
             let [low, high] = address_words(address);
-            put(input, at(range, block), &[low, high, resident, writable]);
+            put(input, self.entry(range, block), &[low, high, resident, writable]);
         }
         filled.entries = entries.into_keys().collect();
+    }
+
+    /// Where the entry of a block is.
+    fn entry(&self, range: u32, block: u32) -> u64 {
+        let part = &self.parts[range as usize];
+        assert!(block < part.blocks, "an entry of the range's own");
+        part.table + u64::from(block) * entry::WORDS as u64 * WORD
+    }
+
+    /// From now on a block is there, and no round holds it; or, `None`, as rounds say. No kernel of the launch runs.
+    pub(super) fn set_remote(&self, device: &P::Device, range: u32, block: u32, to: Option<Place<P>>) {
+        let (input, _) = device.control_at(&self.input);
+        let mut filled = self.filled.lock();
+        filled.entries.retain(|entry| *entry != (range, block));
+        let mut words = [0; entry::WORDS];
+        if let Some(Place { buffer, address, subs }) = to {
+            let [low, high] = address_words(address);
+            words = [low, high, u32::MAX >> (u32::BITS - subs), 0];
+            if !filled.kept.iter().any(|kept| Arc::ptr_eq(kept, &buffer)) {
+                filled.kept.push(buffer);
+            }
+        }
+        put(input, self.entry(range, block), &words);
     }
 
     /// What the round that is over said; the feedback is zero again.

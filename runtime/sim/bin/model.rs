@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use vkhmm_core::policy::{self, Policy};
 use vkhmm_sim::model::gemm::Gemm;
+use vkhmm_sim::model::paged;
 use vkhmm_sim::model::table::{self, Row};
 use vkhmm_sim::model::traces::{self, Recipe, Scale};
-use vkhmm_sim::model::{LinkModel, Placement, Transfer, Way, presets};
+use vkhmm_sim::model::{LinkModel, PROGRAMS, Placement, Transfer, Way, presets};
 
 const HELP: &str = "\
 Plays traces on a modelled machine with the production engine, in virtual time, and prints bytes and seconds against the optimum.
@@ -21,6 +22,7 @@ usage: vkhmm-model --model NAME [options]
   --staging        through staging rings instead of imports
   --placement P    span or sparse (default: both, one after the other)
   --policy P       adaptive, plain or all (default: adaptive)
+  --paged          instead of the traces: paged launches on data of 1, 2 and 4 times the limit (which is 256MiB then)
   --gemm           instead of the traces: one product of matrices four times the limit, as small as hides its copies
   --json           one JSON object a line instead of the table
   --list           machines and traces
@@ -36,6 +38,7 @@ struct Options {
     placements: Vec<Placement>,
     policies: Vec<Arc<dyn Policy>>,
     gemm: bool,
+    paged: bool,
     json: bool,
 }
 
@@ -67,6 +70,9 @@ fn play(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
     let Options { model, limit, rounds, transfer, .. } = options;
     if options.gemm {
         return play_gemm(options);
+    }
+    if options.paged {
+        return play_paged(options);
     }
     if !options.json {
         println!("{}", table::header(model, *limit, *rounds, *transfer));
@@ -106,6 +112,22 @@ fn play_gemm(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
     Ok(())
 }
 
+fn play_paged(options: &Options) -> Result<(), vkhmm_sim::model::PlayError> {
+    let Options { model, limit, .. } = options;
+    if !options.json {
+        println!("{}", paged::header(model, *limit));
+    }
+    for program in PROGRAMS {
+        for ratio in &options.ratios {
+            for way in options.ways() {
+                let row = paged::Row::measure(model, program, *ratio, *limit, &way)?;
+                println!("{}", if options.json { row.json(model) } else { row.line() });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn list() {
     println!("machines:");
     presets::ALL.iter().for_each(|model| println!("  {:<15} {}", model.name, model.about));
@@ -119,8 +141,8 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
     let mut model = None;
     let (mut recipes, mut ratios) = (Vec::new(), Vec::new());
     let mut placements = vec![Placement::Span, Placement::Sparse];
-    let (mut rounds, mut limit, mut transfer) = (4, 4 << 30, Transfer::Import);
-    let (mut policies, mut gemm, mut json) = (vec![policy::all()[0].clone()], false, false);
+    let (mut rounds, mut limit, mut transfer) = (4, None, Transfer::Import);
+    let (mut policies, mut gemm, mut paged, mut json) = (vec![policy::all()[0].clone()], false, false, false);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
@@ -128,6 +150,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--list" => return Ok(Wish::List),
             "--json" => json = true,
             "--gemm" => gemm = true,
+            "--paged" => paged = true,
             "--policy" => {
                 let name = value()?;
                 policies = match name.as_str() {
@@ -144,10 +167,10 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--limit" => {
                 let text = value()?;
                 let least = traces::LIMIT_MIN;
-                limit = size(&text).filter(|bytes| *bytes >= least).ok_or(format!(
+                limit = Some(size(&text).filter(|bytes| *bytes >= least).ok_or(format!(
                     "{text:?} is no limit: say a number with MiB, GiB or TiB, at least {} MiB",
                     least >> 20
-                ))?;
+                ))?);
             }
             _ => return Err(format!("{word:?} is no option")),
         }
@@ -157,10 +180,11 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
         recipes = traces::ALL.iter().collect();
     }
     if ratios.is_empty() {
-        ratios = vec![0.9, 1.5, 4.0];
+        ratios = if paged { vec![1.0, 2.0, 4.0] } else { vec![0.9, 1.5, 4.0] };
     }
+    let limit = limit.unwrap_or(if paged { 256 << 20 } else { 4 << 30 });
     let options =
-        Options { model, recipes, ratios, rounds, limit, transfer, placements, policies, gemm, json };
+        Options { model, recipes, ratios, rounds, limit, transfer, placements, policies, gemm, paged, json };
     Ok(Wish::Play(Box::new(options)))
 }
 

@@ -2,17 +2,20 @@
 
 use super::exec::ModelExec;
 use super::host::{ModelHost, PIECE_BYTES_MAX};
+use super::kernels::{self, Body};
 use super::link::{LinkModel, each, ns, us};
 use super::machine::{Job, Machine};
 use super::play::Placement;
 use crate::SimSignal;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vkhmm_core::units::{FrameIndex, FrameRun, Geometry, Timeline};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use vkhmm_core::units::{ByteRange, FrameIndex, FrameRun, Geometry, Timeline};
 use vkhmm_core::uses::Uses;
+use vkhmm_port::fake::{FakeHost, FakeHostOptions};
 use vkhmm_port::{
-    Command, Device, DeviceError, DeviceProfile, Direction, Exec, ImportProfile, MemoryKindProfile, RawBytes,
-    Region, Role, Signal, SparseProfile, StagingProfile, Submission,
+    Command, Device, DeviceError, DeviceProfile, Direction, Exec, HostMemory, ImportProfile,
+    MemoryKindProfile, RawBytes, Region, Role, Signal, SparseProfile, StagingProfile, Submission,
 };
 
 /// What one kernel does: its place under the roofline.
@@ -22,6 +25,27 @@ pub struct Work {
     pub flop: f64,
     /// Bytes of device memory read and written.
     pub bytes: f64,
+}
+
+/// What runs.
+pub(super) enum Kernel {
+    /// Touches what its launch declares.
+    Declared(Work),
+    /// Asks for what it touches.
+    Paged(Box<dyn Body>),
+}
+
+/// Memory that host and kernels share: the one thing here that has bytes.
+pub(super) struct Control {
+    memory: Arc<FakeHost>,
+    bytes: u64,
+    address: u64,
+}
+
+impl Control {
+    fn at(&self) -> RawBytes {
+        self.memory.alias(ByteRange { start: 0, end: self.bytes })
+    }
 }
 
 /// What went over the link and through the device, as the device saw it.
@@ -55,6 +79,8 @@ struct State {
     /// When the one who waits for completions looks again by itself.
     sleeps_until: u64,
     address_next: u64,
+    /// Control memory by its address, with its length.
+    controls: BTreeMap<u64, (Weak<FakeHost>, u64)>,
 }
 
 /// A device without memory.
@@ -82,8 +108,13 @@ impl ModelDevice {
         let profile = profile(model, limit, placement);
         let queues = usize::from(profile.timeline_count);
         let machine = Machine::new(queues, model.duplex, us(model.per_edge_us));
-        let state =
-            State { machine, moved: Moved::default(), sleeps_until: u64::MAX, address_next: 0x10_0000_0000 };
+        let state = State {
+            machine,
+            moved: Moved::default(),
+            sleeps_until: u64::MAX,
+            address_next: 0x10_0000_0000,
+            controls: BTreeMap::new(),
+        };
         Self {
             exec: exec.clone(),
             model: *model,
@@ -105,7 +136,12 @@ impl ModelDevice {
     }
 
     /// Nanoseconds of a submission, and its kernels' own.
-    fn price(&self, submission: &Submission<Self>, moved: &mut Moved) -> (u64, Vec<(usize, u64)>) {
+    fn price(
+        &self,
+        submission: &Submission<Self>,
+        moved: &mut Moved,
+        controls: &BTreeMap<u64, (Weak<FakeHost>, u64)>,
+    ) -> (u64, Vec<(usize, u64)>) {
         let model = &self.model;
         let bytes_of = |regions: &[Region]| regions.iter().map(|r| r.bytes).sum::<u64>();
         let mut copies = 0;
@@ -145,8 +181,15 @@ impl ModelDevice {
                     other += us(model.rebind_us) + us(model.rebind_frame_us) * frames;
                 }
                 Command::Barrier => {}
-                Command::Dispatch { kernel, .. } => {
-                    let ns = model.kernel_ns(kernel.flop, kernel.bytes);
+                Command::Dispatch { kernel, push, .. } => {
+                    let work = match &**kernel {
+                        Kernel::Declared(work) => *work,
+                        // Now: until its end the host changes nothing that it reads, and reads nothing that it writes.
+                        Kernel::Paged(body) => {
+                            kernels::run(&|address| control(controls, address), push, &**body)
+                        }
+                    };
+                    let ns = model.kernel_ns(work.flop, work.bytes);
                     moved.kernels += 1;
                     moved.kernel_ns += ns;
                     other += ns;
@@ -158,6 +201,14 @@ impl ModelDevice {
         moved.copy_ns += copies;
         (copies + other, kernels)
     }
+}
+
+/// The bytes from a device address to the end of the control memory that it is in.
+fn control(controls: &BTreeMap<u64, (Weak<FakeHost>, u64)>, address: u64) -> (Arc<FakeHost>, RawBytes) {
+    let (first, (memory, bytes)) = controls.range(..=address).next_back().expect("an address of something");
+    let memory = memory.upgrade().expect("who runs has its control memory");
+    let there = memory.alias(ByteRange { start: address - first, end: *bytes });
+    (memory, there)
 }
 
 /// As the real ones are: see `runtime/vulkan/open.rs`.
@@ -196,12 +247,12 @@ fn profile(model: &LinkModel, limit: u64, placement: Placement) -> DeviceProfile
 }
 
 impl Device for ModelDevice {
-    type Kernel = Work;
+    type Kernel = Kernel;
     /// Its device address.
     type Buffer = u64;
     type Import = ();
     type Semaphore = ();
-    type Control = ();
+    type Control = Control;
 
     fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -249,9 +300,9 @@ impl Device for ModelDevice {
         let now = self.exec.now();
         let sooner = {
             let mut state = self.state();
-            let State { machine, moved, sleeps_until, .. } = &mut *state;
+            let State { machine, moved, sleeps_until, controls, .. } = &mut *state;
             let before = moved.copy_ns;
-            let (ns, kernels) = self.price(&submission, moved);
+            let (ns, kernels) = self.price(&submission, moved, controls);
             let elapsed = |(at, ns): (usize, u64)| match &submission.commands[at] {
                 Command::Dispatch { elapsed_ns, .. } => Some((elapsed_ns.clone(), ns)),
                 _ => None,
@@ -300,15 +351,20 @@ impl Device for ModelDevice {
         }
     }
 
-    /// # Errors
-    /// Always: modelled kernels touch what they are given.
-    fn control(&self, _: u64, _: Direction) -> Result<(), DeviceError> {
-        let message = "the model has no paged launches".to_owned();
-        Err(DeviceError::Refused { operation: "control", message })
+    fn control(&self, bytes: u64, _: Direction) -> Result<Control, DeviceError> {
+        let page_bytes = (bytes as u32).next_power_of_two().max(4096);
+        let whole = Geometry { page_bytes, pages_per_sub: 1, pages_per_block: 1 };
+        let memory = Arc::new(FakeHost::new(whole, 1, FakeHostOptions::default()));
+        let mut state = self.state();
+        let address = state.address_next;
+        state.address_next += u64::from(page_bytes).next_multiple_of(self.geometry.frame_bytes());
+        state.controls.retain(|_, (memory, _)| memory.strong_count() > 0);
+        state.controls.insert(address, (Arc::downgrade(&memory), bytes));
+        Ok(Control { memory, bytes, address })
     }
 
-    fn control_at(&self, (): &()) -> (RawBytes, u64) {
-        unreachable!("there is no control memory")
+    fn control_at(&self, control: &Control) -> (RawBytes, u64) {
+        (control.at(), control.address)
     }
 
     fn slot(&self, _: Direction, _: u32) -> RawBytes {

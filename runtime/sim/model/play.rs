@@ -1,22 +1,22 @@
 //! Plays a trace: the production engine over the model's ports, in virtual time.
 
-use super::device::{ModelDevice, Moved, Work};
+use super::device::{Kernel, ModelDevice, Moved, Work};
 use super::exec::ModelExec;
 use super::host::ModelHost;
 use super::link::LinkModel;
-use super::trace::{Access, Part, Step, Trace, TraceError};
+use super::trace::{Access, Allocation, Part, Step, Trace, TraceError};
 use crate::{Limits, SimExec, run_steady};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 use vkhmm_core::policy::Policy;
-use vkhmm_core::units::Geometry;
+use vkhmm_core::units::{ByteRange, Geometry};
 use vkhmm_engine::{
     Argument, BindTo, Config, Engine, EngineError, GuardKind, LaunchSpec, Ports, RangeCell, Stats,
 };
 use vkhmm_port::Exec;
 
 /// The ports of a modelled machine.
-struct ModelPorts;
+pub(super) struct ModelPorts;
 
 impl Ports for ModelPorts {
     type Exec = ModelExec;
@@ -96,36 +96,52 @@ pub enum PlayError {
 /// See [`PlayError`].
 pub fn play(model: &LinkModel, trace: &Arc<Trace>, limit: u64, way: &Way) -> Result<Outcome, PlayError> {
     trace.check(limit)?;
-    let result = Arc::new(Mutex::new(None));
-    let (model, played, slot) = (*model, Arc::clone(trace), Arc::clone(&result));
-    let way = way.clone();
-    let limits = Limits { steps: u64::MAX, time_ns: u64::MAX, ..Limits::default() };
-    let run = run_steady(limits, move |exec| {
-        let outcome = Player::new(exec, &model, &played, limit, way).play(&played);
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-    });
-    if let Some(report) = run.failure {
-        return Err(PlayError::World { trace: trace.name, report });
-    }
-    let outcome = result.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (step, end) = outcome.expect("a world that does not fail has played its trace");
+    let (model, played, way) = (*model, Arc::clone(trace), way.clone());
+    let (step, end) = in_a_world(trace.name, move |exec| {
+        Player::new(exec, &model, &played.allocations, limit, way).play(&played)
+    })?;
     end.map_err(|source| PlayError::Engine { trace: trace.name, step, source })
 }
 
+/// What `body` answers, in a world of its own.
+pub(super) fn in_a_world<T: Send + 'static>(
+    name: &'static str,
+    body: impl FnOnce(&SimExec) -> T + Send + 'static,
+) -> Result<T, PlayError> {
+    let result = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&result);
+    let limits = Limits { steps: u64::MAX, time_ns: u64::MAX, ..Limits::default() };
+    let run = run_steady(limits, move |exec| {
+        let outcome = body(exec);
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    });
+    if let Some(report) = run.failure {
+        return Err(PlayError::World { trace: name, report });
+    }
+    let outcome = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(outcome.expect("a world that does not fail has come to its end"))
+}
+
 /// The one application thread.
-struct Player {
-    exec: ModelExec,
+pub(super) struct Player {
+    pub(super) exec: ModelExec,
     host: ModelHost,
     device: Arc<ModelDevice>,
-    engine: Arc<Engine<ModelPorts>>,
+    pub(super) engine: Arc<Engine<ModelPorts>>,
 }
 
 impl Player {
-    fn new(sim: &SimExec, model: &LinkModel, trace: &Trace, limit: u64, way: Way) -> Self {
+    pub(super) fn new(
+        sim: &SimExec,
+        model: &LinkModel,
+        allocations: &[Allocation],
+        limit: u64,
+        way: Way,
+    ) -> Self {
         let Way { transfer, placement, policy } = way;
         let geometry = Geometry::PRODUCTION;
         let exec = ModelExec::new(sim, model);
-        let blocks: u64 = trace.allocations.iter().map(|a| a.bytes.div_ceil(geometry.block_bytes())).sum();
+        let blocks: u64 = allocations.iter().map(|a| a.bytes.div_ceil(geometry.block_bytes())).sum();
         let host = ModelHost::new(&exec, model, geometry, blocks.max(1) as u32);
         let device = Arc::new(ModelDevice::new(&exec, model, geometry, limit, placement, &host));
         let config = Config {
@@ -146,7 +162,7 @@ impl Player {
 
     /// The outcome, or the step that was refused.
     fn play(&self, trace: &Trace) -> (usize, Result<Outcome, EngineError>) {
-        let ranges = match self.prepare(trace) {
+        let ranges = match self.prepare(trace.name, &trace.allocations) {
             Ok(ranges) => ranges,
             Err(error) => return (0, Err(error)),
         };
@@ -168,10 +184,15 @@ impl Player {
         (trace.steps.len(), Ok(outcome))
     }
 
-    fn prepare(&self, trace: &Trace) -> Result<Vec<Arc<RangeCell<ModelPorts>>>, EngineError> {
-        let mut ranges = Vec::with_capacity(trace.allocations.len());
-        for (i, allocation) in trace.allocations.iter().enumerate() {
-            let range = self.engine.alloc(allocation.bytes, &format!("{} {i}", trace.name))?;
+    /// Makes the ranges, and fills those that are to be.
+    pub(super) fn prepare(
+        &self,
+        name: &str,
+        allocations: &[Allocation],
+    ) -> Result<Vec<Arc<RangeCell<ModelPorts>>>, EngineError> {
+        let mut ranges = Vec::with_capacity(allocations.len());
+        for (i, allocation) in allocations.iter().enumerate() {
+            let range = self.engine.alloc(allocation.bytes, &format!("{name} {i}"))?;
             if allocation.filled {
                 self.engine.bring_home(&range, (0..allocation.bytes).into(), GuardKind::Write)?;
             }
@@ -190,7 +211,7 @@ impl Player {
                     bind: BindTo::Binding,
                 };
                 let spec = LaunchSpec {
-                    kernel: Some(Arc::new(Work { flop: *flop, bytes: *bytes })),
+                    kernel: Some(Arc::new(Kernel::Declared(Work { flop: *flop, bytes: *bytes }))),
                     groups: [1; 3],
                     arguments: uses.iter().map(argument).collect(),
                     push: Vec::new(),
@@ -199,10 +220,7 @@ impl Player {
                 self.engine.launch(spec).map(drop)
             }
             Step::Touch { part, write } => {
-                let range = &ranges[part.allocation];
-                let (start, end) = (range.offset() + part.bytes.start, range.offset() + part.bytes.end);
-                let pages = self.engine.geometry().pages_touched(&(start..end).into());
-                self.host.touch(pages, *write);
+                self.touch(&ranges[part.allocation], part.bytes, *write);
                 Ok(())
             }
             Step::ToDevice(part) => {
@@ -212,5 +230,16 @@ impl Player {
                 self.engine.prefetch_to_host(&ranges[part.allocation], part.bytes).map(drop)
             }
         }
+    }
+
+    /// What the device has done so far.
+    pub(super) fn moved(&self) -> Moved {
+        self.device.moved()
+    }
+
+    /// Loads from, or stores to, every page in order.
+    pub(super) fn touch(&self, range: &RangeCell<ModelPorts>, bytes: ByteRange, write: bool) {
+        let (start, end) = (range.offset() + bytes.start, range.offset() + bytes.end);
+        self.host.touch(self.engine.geometry().pages_touched(&(start..end).into()), write);
     }
 }

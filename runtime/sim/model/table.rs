@@ -145,7 +145,7 @@ fn transfer_name(transfer: Transfer) -> &'static str {
     }
 }
 
-fn placement_name(placement: Placement) -> &'static str {
+pub(super) fn placement_name(placement: Placement) -> &'static str {
     match placement {
         Placement::Span => "span",
         Placement::Sparse => "sparse",

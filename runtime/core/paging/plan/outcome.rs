@@ -151,9 +151,17 @@ impl Planner {
             .clamp(1, u64::from(self.groups.min(GROUPS_MAX))) as u32;
         if self.items > 0 {
             let most = groups * 2 >= width || items * 4 >= u64::from(width) * u64::from(self.lanes);
-            if most && self.lanes < self.items {
+            // Twice as many may ask for what is there already; or not, and it took some rounds to come back.
+            let room = cost * 2 <= u64::from(self.capacity);
+            self.patience = if room { 1 } else { self.patience };
+            self.calm += u32::from(most);
+            if !most || self.calm < self.patience {
+                return;
+            }
+            self.calm = 0;
+            if self.lanes < self.items {
                 self.lanes = self.items.min(self.lanes * 2);
-            } else if most {
+            } else {
                 self.window = self.window.max(width.saturating_mul(2)).min(self.groups.min(GROUPS_MAX));
             }
         } else if fitting < width {

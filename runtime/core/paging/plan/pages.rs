@@ -4,6 +4,7 @@ use super::PagedRange;
 use crate::paging::layout::{READ, WRITE};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// A sub-block: its range, and its place there.
 pub(super) type Sub = (u32, u32);
@@ -15,6 +16,8 @@ pub(super) struct Pages {
     access: Vec<Vec<u8>>,
     /// By range and block: whether its frames are taken.
     blocks: Vec<Vec<bool>>,
+    /// By range and sub-block: it takes no frame, and is never in the set.
+    remote: Vec<Vec<bool>>,
     /// Everything in the set, in order of its coming.
     list: Vec<Sub>,
     /// Frames, by range.
@@ -29,6 +32,7 @@ impl Pages {
         Self {
             access: ranges.iter().map(|range| vec![0; range.subs as usize]).collect(),
             blocks: ranges.iter().map(|range| vec![false; blocks(range)]).collect(),
+            remote: ranges.iter().map(|range| vec![false; range.subs as usize]).collect(),
             list: Vec::new(),
             frames: vec![0; ranges.len()],
             cost: 0,
@@ -55,6 +59,9 @@ impl Pages {
         budget: u32,
     ) -> (bool, bool) {
         let (at, of) = (range as usize, &ranges[range as usize]);
+        if self.remote[at][sub as usize] {
+            return (true, false);
+        }
         let block = sub / of.subs_per_block;
         if !self.blocks[at][block as usize] {
             let frames = of.subs_per_block.min(of.subs - block * of.subs_per_block);
@@ -72,6 +79,24 @@ impl Pages {
             self.list.push((range, sub));
         }
         (true, *known != before)
+    }
+
+    /// From now on these sub-blocks, whole blocks, take no frames and are not in the set; or they may be again.
+    pub(super) fn set_remote(&mut self, ranges: &[PagedRange], range: u32, subs: Range<u32>, remote: bool) {
+        let (at, of) = (range as usize, &ranges[range as usize]);
+        let per_block = of.subs_per_block;
+        let whole = subs.start % per_block == 0 && (subs.end % per_block == 0 || subs.end == of.subs);
+        assert!(whole, "sub-blocks {subs:?} are no whole blocks");
+        self.remote[at][subs.start as usize..subs.end as usize].fill(remote);
+        self.list.retain(|(theirs, sub)| *theirs != range || !subs.contains(sub));
+        self.access[at][subs.start as usize..subs.end as usize].fill(0);
+        for block in subs.start / per_block..subs.end.div_ceil(per_block) {
+            if core::mem::take(&mut self.blocks[at][block as usize]) {
+                let frames = per_block.min(of.subs - block * per_block);
+                self.frames[at] -= frames;
+                self.cost -= frames;
+            }
+        }
     }
 
     pub(super) fn access(&self, (range, sub): Sub) -> u32 {

@@ -36,12 +36,16 @@ pub(super) fn range(subs: u32, subs_per_block: u32, access: Use) -> PagedRange {
 /// A device with so many frames, and a list of so many misses.
 pub(super) struct Machine {
     pub(super) capacity: u32,
+    /// A launch's own part of them.
+    pub(super) mine: u32,
     pub(super) list: usize,
+    /// After so many rounds another block that is only read becomes remote, or is it no longer; zero: never.
+    pub(super) remote: u32,
 }
 
 impl Machine {
     pub(super) fn new(capacity: u32) -> Self {
-        Self { capacity, list: usize::MAX }
+        Self { capacity, mine: capacity, list: usize::MAX, remote: 0 }
     }
 
     /// Runs a launch to its end, with every promise of a planner checked at every round.
@@ -53,9 +57,26 @@ impl Machine {
         let mut there: BTreeMap<Sub, u64> = BTreeMap::new();
         let mut overwritten: BTreeSet<Sub> = BTreeSet::new();
         let mut moved = vec![0; ranges.len()];
+        let mut remote: BTreeSet<(u32, u32)> = BTreeSet::new();
         let bound = planner.rounds_max(self.capacity);
         let end = loop {
-            let round = match planner.next(self.capacity) {
+            let rounds = planner.report().rounds as u32;
+            let only_read =
+                |at: &u32| ranges[*at as usize].access == Use::Read && !ranges[*at as usize].resident;
+            let at = mix(rounds, 0, 7) % ranges.len() as u32;
+            if self.remote > 0 && rounds % self.remote == 0 && planner.is_between() && only_read(&at) {
+                let of = &ranges[at as usize];
+                let block = mix(rounds, 1, 7) % of.subs.div_ceil(of.subs_per_block);
+                let becomes = !remote.remove(&(at, block));
+                if becomes {
+                    remote.insert((at, block));
+                }
+                let first = block * of.subs_per_block;
+                planner.set_remote(at, first..of.subs.min(first + of.subs_per_block), becomes);
+            }
+            let is_remote =
+                |at: u32, sub: u32| remote.contains(&(at, sub / ranges[at as usize].subs_per_block));
+            let round = match planner.next(self.mine, self.capacity) {
                 Ok(Some(round)) => round,
                 Ok(None) => break Ok(()),
                 Err(stuck) => break Err(stuck),
@@ -74,6 +95,7 @@ impl Machine {
                 let access = if hold.access.writes() { READ | WRITE } else { READ };
                 for sub in hold.subs.clone() {
                     let at = (hold.range, sub);
+                    assert!(!is_remote(hold.range, sub), "{at:?} is remote");
                     assert!(held.insert(at, access).is_none(), "{at:?} is held twice");
                     blocks.insert((hold.range, sub / of.subs_per_block));
                     if hold.access == Use::Overwrite {
@@ -113,6 +135,7 @@ impl Machine {
                     let mut ask = |range: u32, sub: u32, access: u32| {
                         assert!(sub < ranges[range as usize].subs, "a kernel of the tests stays inside");
                         let has = ranges[range as usize].resident
+                            || is_remote(range, sub)
                             || held.get(&(range, sub)).is_some_and(|held| held & access == access);
                         let plane = &mut bits[usize::from(!has)];
                         for access in [READ, WRITE].into_iter().filter(|bit| access & bit != 0) {

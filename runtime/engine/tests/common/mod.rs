@@ -76,6 +76,8 @@ pub struct Setup {
     /// Copies go ahead in parts of so many bytes.
     pub part_bytes: u64,
     pub populated_max: u64,
+    /// When a block of a paged launch is read where it is, and for how long.
+    pub remote: (u32, Duration),
 }
 
 impl Default for Setup {
@@ -107,6 +109,7 @@ impl Default for Setup {
             batch_age: Duration::from_micros(200),
             part_bytes: u64::MAX,
             populated_max: u64::MAX,
+            remote: (Config::default().remote_after, Config::default().remote_time),
         }
     }
 }
@@ -278,6 +281,8 @@ impl<H: HostMemory> World<H> {
             policy: if setup.plain { Arc::new(Plain) } else { Arc::new(Adaptive) },
             batch_age: setup.batch_age,
             part_bytes: setup.part_bytes,
+            remote_after: setup.remote.0,
+            remote_time: setup.remote.1,
             watchdog: Duration::from_secs(3),
             ..Config::default()
         };

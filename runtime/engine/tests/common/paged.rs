@@ -23,6 +23,11 @@ impl Brake {
         self.0.store(u32::MAX, Ordering::Release);
     }
 
+    /// So many more may begin.
+    pub fn allow(&self, groups: u32) {
+        self.0.fetch_add(groups, Ordering::AcqRel);
+    }
+
     /// Whether all that may begin have begun.
     pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0

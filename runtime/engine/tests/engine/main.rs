@@ -15,6 +15,7 @@ mod model;
 mod overlap;
 mod paged;
 mod paged_beside;
+mod paged_remote;
 mod parts;
 mod prefetch;
 mod refusals;

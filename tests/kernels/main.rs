@@ -5,6 +5,7 @@ mod common;
 
 mod elementwise;
 mod gemm;
+mod moved;
 mod planes;
 mod reduce;
 mod rig;

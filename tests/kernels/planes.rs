@@ -124,8 +124,8 @@ fn convolved() {
         assert!(text.contains("a transposed view"), "{text}");
     });
     with(Some(1 << 20), |rt| {
-        convolves(rt, (900, 700), (5, 5), Lay::Dense);
-        convolves(rt, (3000, 130), (70, 2), Lay::Part);
+        convolves(rt, (900, 700), (3, 5), Lay::Dense);
+        convolves(rt, (2500, 130), (30, 2), Lay::Part);
     });
 }
 

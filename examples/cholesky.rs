@@ -57,11 +57,10 @@ fn main() -> ExitCode {
 /// Rows, and the elements of the matrix in row-major order.
 fn input(options: &Options) -> anyhow::Result<(usize, npy::Elements)> {
     if let Some(path) = &options.matrix {
-        let name = || path.display().to_string();
-        let file = npy::open(path)?;
-        let (rows, columns) = npy::rows_and_columns(file.header()).with_context(name)?;
-        ensure!(rows == columns && rows > 0, "{}: {rows} x {columns}: a square matrix is needed", name());
-        return Ok((rows, Box::new(npy::f32s(file).with_context(name)?)));
+        let ((rows, columns), elements) = npy::matrix(path)?;
+        let square = rows == columns && rows > 0;
+        ensure!(square, "{}: {rows} x {columns}: a square matrix is needed", path.display());
+        return Ok((rows, elements));
     }
     let n = options.size as usize;
     Ok((n, Box::new(triangle::covariance(n, options.seed).map(Ok))))

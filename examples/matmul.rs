@@ -13,7 +13,6 @@ use clap::{Parser, Subcommand, ValueEnum};
 use common::blocked::{LIMIT_MIN, Plan};
 use common::{Failure, Random, amount, npy};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -113,22 +112,11 @@ fn count(rows: usize, columns: usize) -> anyhow::Result<usize> {
     count.with_context(|| format!("{rows} x {columns} elements are too many for any machine"))
 }
 
-/// Elements in row-major order, from a file or a generator.
-type Elements = Box<dyn Iterator<Item = io::Result<f32>>>;
-
-/// A file's shape and elements.
-fn source(path: &std::path::Path) -> anyhow::Result<((usize, usize), Elements)> {
-    let file = npy::open(path)?;
-    let name = || path.display().to_string();
-    let shape = npy::rows_and_columns(file.header()).with_context(name)?;
-    Ok((shape, Box::new(npy::f32s(file).with_context(name)?)))
-}
-
 /// m, k, n and the elements of A and B.
-fn input(options: &Multiply) -> anyhow::Result<([usize; 3], Elements, Elements)> {
+fn input(options: &Multiply) -> anyhow::Result<([usize; 3], npy::Elements, npy::Elements)> {
     let random = |seed| {
         let mut random = Random::new(seed);
-        Box::new(std::iter::repeat_with(move || Ok(random.unit()))) as Elements
+        Box::new(std::iter::repeat_with(move || Ok(random.unit()))) as npy::Elements
     };
     let ([m, k, n], a, b) = match (&options.random, &options.a, &options.b) {
         (Some(sizes), ..) => {
@@ -136,7 +124,7 @@ fn input(options: &Multiply) -> anyhow::Result<([usize; 3], Elements, Elements)>
             (sizes, random(options.seed), random(!options.seed))
         }
         (None, Some(path_a), Some(path_b)) => {
-            let (((m, k), a), ((k_b, n), b)) = (source(path_a)?, source(path_b)?);
+            let (((m, k), a), ((k_b, n), b)) = (npy::matrix(path_a)?, npy::matrix(path_b)?);
             ensure!(k == k_b, "A is {m} x {k} and B is {k_b} x {n}: A needs as many columns as B has rows");
             ([m, k, n], a, b)
         }

@@ -65,6 +65,17 @@ pub(crate) fn rows_and_columns(header: &NpyHeader) -> Result<(usize, usize)> {
     }
 }
 
+/// Elements in row-major order, from a file or a generator.
+pub(crate) type Elements = Box<dyn Iterator<Item = std::io::Result<f32>>>;
+
+/// A file's rows and columns, and its elements; errors name the file.
+pub(crate) fn matrix(path: &Path) -> Result<((usize, usize), Elements)> {
+    let file = open(path)?;
+    let name = || path.display().to_string();
+    let shape = rows_and_columns(file.header()).with_context(name)?;
+    Ok((shape, Box::new(f32s(file).with_context(name)?)))
+}
+
 /// The elements of an f32 array, of either byte order.
 pub(crate) fn f32s<R: Read>(file: NpyFile<R>) -> Result<impl Iterator<Item = std::io::Result<f32>>> {
     match file.try_data::<f32>() {

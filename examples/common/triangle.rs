@@ -165,9 +165,12 @@ pub(crate) fn half(side: usize) -> usize {
 
 /// A line about the stages, for people.
 pub(crate) fn shown(stages: &[Stage]) -> String {
-    let stage = |s: &Stage| format!("{} panels with {} rows below", s.panels.len(), s.height);
+    let stage = |stage: &Stage| match (stage.panels.len(), stage.height) {
+        (panels, 0) => format!("{panels} panels"),
+        (panels, rows) => format!("{panels} panels ({rows} rows below at a time)"),
+    };
     let all: Vec<_> = stages.iter().map(stage).collect();
-    format!("stages     in tiles of {TILE} x {TILE}: {} at a time", all.join(", then "))
+    format!("stages     in tiles of {TILE} x {TILE}: {}", all.join(", then "))
 }
 
 /// The covariance of a Gaussian process at random points of the plane, with some noise: row by row.

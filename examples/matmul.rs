@@ -11,12 +11,11 @@ mod common;
 use anyhow::{Context, anyhow, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use common::blocked::{LIMIT_MIN, Plan};
+use common::product::{self, SAMPLE};
 use common::{Failure, Random, amount, npy};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-use vkhmm::{Placement, Stats};
+use std::time::Instant;
 
 /// Multiplies matrices that are larger than the device's memory.
 ///
@@ -87,9 +86,6 @@ enum Format {
     Json,
 }
 
-/// Elements of C that are compared with the CPU.
-const SAMPLE: usize = 64;
-
 fn main() -> ExitCode {
     let options = Options::parse();
     let result = match options.command {
@@ -150,7 +146,7 @@ fn multiply(options: &Multiply) -> Result<(), Failure> {
     plan.a.fill(&mut a, elements_a).context("reading A").map_err(Failure::Input)?;
     plan.b.fill(&mut b, elements_b).context("reading B").map_err(Failure::Input)?;
 
-    let bar = progress_bar(plan.launches());
+    let bar = product::progress_bar(plan.launches());
     let (before, start) = (rt.stats(), Instant::now());
     plan.run(&rt, (&a, &b), &mut c, |over| bar.set_position(over as u64))?;
     let time = start.elapsed();
@@ -164,10 +160,12 @@ fn multiply(options: &Multiply) -> Result<(), Failure> {
     };
     let moved = rt.stats().since(&before);
     match (options.stats, &options.output) {
-        (Format::Json, _) => common::print(&json(&plan, time, &moved, error))?,
-        (Format::Text, None) => common::print(&report(&plan, &rt, &c.placement(), time, &moved, error))?,
+        (Format::Json, _) => common::print(&product::json(&plan, time, &moved, error))?,
+        (Format::Text, None) => {
+            common::print(&product::report(&plan, &rt, &c.placement(), time, &moved, error))?
+        }
         (Format::Text, Some(path)) => {
-            let report = report(&plan, &rt, &c.placement(), time, &moved, error);
+            let report = product::report(&plan, &rt, &c.placement(), time, &moved, error);
             common::print(&format!("{report}\nwritten    {}", path.display()))?;
         }
     }
@@ -175,77 +173,4 @@ fn multiply(options: &Multiply) -> Result<(), Failure> {
         return Ok(());
     }
     Err(anyhow!("the product is wrong: off by {error:.1} times what f32 may be off").into())
-}
-
-/// On stderr, and hidden where that is no terminal.
-fn progress_bar(launches: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} launches, {eta} left");
-    let bar = ProgressBar::new(launches as u64);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    if let Ok(style) = style { bar.with_style(style) } else { bar }
-}
-
-fn gflops(plan: &Plan, time: Duration) -> f64 {
-    let (m, n, k) = plan.shape();
-    2.0 * m as f64 * n as f64 * k as f64 / time.as_secs_f64().max(1e-9) / 1e9
-}
-
-fn report(
-    plan: &Plan,
-    rt: &vkhmm::Runtime,
-    placement: &Placement,
-    time: Duration,
-    moved: &Stats,
-    error: f64,
-) -> String {
-    let (m, n, k) = plan.shape();
-    let (device, software) = common::device(rt);
-    let note = if software { " (a software device: its times say little)" } else { "" };
-    let (footprint, limit) = (amount(plan.footprint()), amount(rt.device_memory().0));
-    let (down, across, pieces) = (plan.c.down(), plan.c.across(), plan.a.across());
-    let tile = plan.c.tile(0, 0);
-    let (planned_in, planned_out) = plan.planned();
-    let (bytes_in, bytes_out) = (moved.in_bytes(), moved.out_bytes());
-    let bound = plan.lower_bound();
-    let times = (bytes_in + bytes_out) as f64 / bound.max(1) as f64;
-    let lines = [
-        format!("product    {m} x {k} times {k} x {n}: {footprint} of matrices, {limit} of device memory"),
-        format!("device     {device}{note}"),
-        format!(
-            "plan       C cut {down} x {across} (tiles of {} x {}), k cut {pieces}",
-            tile.rows, tile.columns
-        ),
-        format!("time       {:.2} s, {:.2} GFLOP/s", time.as_secs_f64(), gflops(plan, time)),
-        format!("moved in   {} of {} planned", amount(bytes_in), amount(planned_in)),
-        format!("moved out  {} of {} planned", amount(bytes_out), amount(planned_out)),
-        format!("bound      no order moves less than {}: this is {times:.2} times that", amount(bound)),
-        format!(
-            "evictions  {} clean, {} dirty; {} binds of {}",
-            moved.evictions_clean,
-            moved.evictions_dirty,
-            moved.binds,
-            amount(moved.bound_bytes)
-        ),
-        format!("placed     {placement}"),
-        format!("check      {SAMPLE} elements against the CPU in f64: {error:.4} of what f32 may be off"),
-    ];
-    lines.join("\n")
-}
-
-fn json(plan: &Plan, time: Duration, moved: &Stats, error: f64) -> String {
-    let (m, n, k) = plan.shape();
-    format!(
-        "{{\"m\":{m},\"n\":{n},\"k\":{k},\"launches\":{},\"seconds\":{:.6},\"gflops\":{:.4},\"in_bytes\":{},\"out_bytes\":{},\
-         \"lower_bound_bytes\":{},\"footprint_bytes\":{},\"evictions\":{},\"checked\":{SAMPLE},\"error_of_allowed\":{},\"stats\":{}}}",
-        plan.launches(),
-        time.as_secs_f64(),
-        gflops(plan, time),
-        moved.in_bytes(),
-        moved.out_bytes(),
-        plan.lower_bound(),
-        plan.footprint(),
-        moved.evictions_clean + moved.evictions_dirty,
-        if error.is_finite() { format!("{error:.6}") } else { "null".into() },
-        moved.to_json(),
-    )
 }

@@ -10,6 +10,7 @@ pub(crate) mod npy;
 pub(crate) mod picture;
 pub(crate) mod planes;
 pub(crate) mod plate;
+pub(crate) mod product;
 pub(crate) mod scene;
 pub(crate) mod source;
 pub(crate) mod sparse;

@@ -6,9 +6,6 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Elements, one by one.
-pub(crate) type Elements = Box<dyn Iterator<Item = std::io::Result<f32>>>;
-
 /// An open file whose header has been checked.
 pub(crate) type Source = NpyFile<BufReader<File>>;
 

@@ -155,7 +155,9 @@ pub(crate) fn run(options: &Options) -> Result<f64, Failure> {
             (times[1], times[2]) = (times[1].min(good), times[2].min(in_core));
         }
     }
-    let least = Schedule::new(&program, room.min(program.tiles())).fetched as u64 * program.tile_bytes();
+    // Part of a layer may stay, too: as if the device had room for the whole of it, and for nothing but layers.
+    let most = (limit.div_ceil(program.tile_bytes()) as usize).min(program.tiles());
+    let least = Schedule::new(&program, most).fetched as u64 * program.tile_bytes();
     let stays: usize = [1, 4].iter().map(|array| program.arrays[*array].initial.len()).sum();
     let bound = least + 4 * stays as u64;
     let rate = |seconds: f64| (images * batches) as f64 / seconds;

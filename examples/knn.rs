@@ -1,5 +1,5 @@
 //! Leave-one-out nearest neighbour under a limit smaller than the Gram matrix it is computed from:
-//! `knn --data examples/data/digits.npy --labels examples/data/digits-labels.npy --memory-limit 8MiB`.
+//! `knn --data examples/data/digits.npy --labels examples/data/digits-labels.npy`.
 //!
 //! The device fills one managed n x n matrix panel by panel, the CPU reads it as a plain slice; see `common/neighbours.rs`.
 
@@ -8,10 +8,12 @@ mod common;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
-use common::{Failure, amount, neighbours, npy};
+use common::memory::{self, Memory};
+use common::{Failure, neighbours, npy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use vkhmm::PlacementKind;
 
 /// Guesses each row's label from the row nearest to it, and counts how often that is right.
 ///
@@ -20,15 +22,14 @@ use std::time::Instant;
 #[derive(Parser)]
 #[command(name = "knn")]
 struct Options {
+    #[command(flatten)]
+    memory: Memory,
     /// The rows, n x d: f32, f64 or whole numbers
     #[arg(long, value_name = "F.npy")]
     data: PathBuf,
     /// Their labels, n of any type of number
     #[arg(long, value_name = "F.npy")]
     labels: PathBuf,
-    /// Most device memory to use
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = common::size)]
-    memory_limit: u64,
     /// Fails with exit code 1 unless so many rows are right
     #[arg(long, value_name = "N")]
     expect: Option<usize>,
@@ -59,20 +60,19 @@ fn input(data: &Path, labels: &Path) -> anyhow::Result<(Vec<f64>, usize, Vec<u64
 
 fn run(options: &Options) -> Result<(), Failure> {
     let (data, columns, labels) = input(&options.data, &options.labels).map_err(Failure::Input)?;
-    let rt = common::runtime(options.memory_limit)?;
-    let start = Instant::now();
+    let bytes = 4 * (data.len() + labels.len() * labels.len()) as u64;
+    let (rt, start) = (options.memory.runtime(bytes)?, Instant::now());
     let answer = neighbours::leave_one_out(&rt, &data, columns, &labels)?;
-    common::print(&format!(
-        "{} of {} right\nGram matrix of {} filled in {} launches with {} of device memory; {} rows decided in f64; {:.2} s\n{}",
-        answer.right,
-        answer.rows,
-        amount(answer.bytes.1),
-        answer.panels,
-        amount(rt.device_memory().0),
-        answer.close,
-        start.elapsed().as_secs_f64(),
-        rt.stats()
-    ))?;
+    let (time, moved) = (start.elapsed().as_secs_f64(), rt.stats());
+    let kind = if answer.moved { PlacementKind::Span } else { PlacementKind::InPlace };
+    let lines = [
+        memory::head(&rt, "the rows, and the Gram matrix", bytes),
+        format!("time       {time:.2} s, {} launches; {} rows decided in f64", answer.panels, answer.close),
+        memory::moved(&moved, kind, bytes, "the rows in, the Gram matrix home"),
+        format!("check      {} of {} right", answer.right, answer.rows),
+    ];
+    common::print(&lines.join("\n"))?;
+    options.memory.print(&moved)?;
     match options.expect {
         Some(count) if count != answer.right => {
             Err(anyhow!("{} of {} right, {count} expected", answer.right, answer.rows).into())

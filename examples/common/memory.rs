@@ -24,7 +24,9 @@ impl Memory {
         let over = self.over;
         let limit = (|| {
             ensure!(over.is_finite() && over > 0.0, "--over {over}: a positive number");
-            Ok(self.memory_limit.unwrap_or((bytes as f64 / over) as u64 / 65536 * 65536))
+            // Room for a granule of two arrays, however small they are.
+            let share = ((bytes as f64 / over) as u64 / 65536 * 65536).max(2 * 65536);
+            Ok(self.memory_limit.unwrap_or(share))
         })();
         // Small arrays are not used in place, but move as all others do: so that all bytes are counted.
         super::built(Runtime::builder().device_memory_limit(limit.map_err(Failure::Input)?).in_place_bytes(0))

@@ -80,8 +80,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 5000,
         edits: &[Edit {
             file: "runtime/engine/admit/blocks.rs",
-            find: "within.any(",
-            replace: "!AWAKE && within.any(",
+            find: "mine |= plan.is_some_and(",
+            replace: "mine |= !AWAKE && plan.is_some_and(",
         }],
     },
 ];

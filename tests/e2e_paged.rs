@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, clean, declared, kernel, memory, moves, moving, open, since, spv, watchdog};
 use std::sync::atomic::{AtomicBool, Ordering};
-use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, Runtime};
+use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, PlacementKind, Runtime};
 
 /// Device memory of the runtimes here.
 const LIMIT: usize = 16 << 20;
@@ -106,9 +106,11 @@ fn what_comes_again_and_again_is_read_where_it_is() {
     let device = &rt.doctor().device;
     // On unified memory nothing moves but where nothing is imported (`moving`).
     let can = device.in_place.starts_with("on") && !device.memory.starts_with("UnifiedMemory");
-    assert_eq!(report.remote_blocks > 0, can, "{report:?}");
+    // Without remote blocks spans move 82 times the arrays, and what is sparse twice.
+    let needs = source.placement().kind == PlacementKind::Span;
+    assert!(report.remote_blocks == 0 || can, "{report:?}");
     if can {
-        // Without it 82 times the arrays.
+        assert!(report.remote_blocks > 0 || !needs, "{report:?}");
         assert!(report.in_bytes < 8 * (24 << 20), "{report:?}");
     }
     clean(&rt);

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, clean, declared, kernel, memory, moves, moving, open, since, spv, watchdog};
 use std::sync::atomic::{AtomicBool, Ordering};
-use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, Runtime};
+use vkhmm::{Error, Grid, Kernel, Managed, MemoryError, PlacementKind, Runtime};
 
 /// Device memory of the runtimes here.
 const LIMIT: usize = 16 << 20;
@@ -83,6 +83,37 @@ fn a_gather_learns_from_what_it_loads() {
         }
         clean(&rt);
     }
+}
+
+#[test]
+fn what_comes_again_and_again_is_read_where_it_is() {
+    let _dog = watchdog("remote", 100);
+    // Three blocks for arrays of twelve, and every group of words wants nearly all of the source.
+    let rt = open(moving().device_memory_limit(6 << 20));
+    let gather = paged(&rt, spv::PAGED_GATHER);
+    let (words, n) = ((18 << 20) / 4, (3 << 20) / 4);
+    let mut source = rt.alloc::<u32>(words).expect("alloc");
+    let [mut to, mut index] = [(); 2].map(|()| rt.alloc::<u32>(n).expect("alloc"));
+    let mut rng = Random::new(7);
+    source.iter_mut().zip(0_u32..).for_each(|(v, i)| *v = i.wrapping_mul(0x9e37_79b9));
+    index.iter_mut().for_each(|v| *v = rng.below(words) as u32);
+    let grid = Grid::groups(n.div_ceil(GATHER_TILE) as u32, 1, 1);
+    let launch = rt.launch_paged(&gather, grid, (to.overwrite(), index.read(), source.read(), n as u32));
+    let launch = launch.expect("launch");
+    launch.wait().expect("wait");
+    assert!(to.iter().zip(&*index).all(|(to, at)| *to == at.wrapping_mul(0x9e37_79b9)), "wrong");
+    let report = launch.paging().expect("it was paged");
+    let device = &rt.doctor().device;
+    // On unified memory nothing moves but where nothing is imported (`moving`).
+    let can = device.in_place.starts_with("on") && !device.memory.starts_with("UnifiedMemory");
+    // Without remote blocks spans move 82 times the arrays, and what is sparse twice.
+    let needs = source.placement().kind == PlacementKind::Span;
+    assert!(report.remote_blocks == 0 || can, "{report:?}");
+    if can {
+        assert!(report.remote_blocks > 0 || !needs, "{report:?}");
+        assert!(report.in_bytes < 8 * (24 << 20), "{report:?}");
+    }
+    clean(&rt);
 }
 
 #[test]

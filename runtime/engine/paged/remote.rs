@@ -34,6 +34,8 @@ struct Seen {
     brought: u32,
     /// How often one of these was brought again.
     again: u32,
+    /// It was found worth it, and is remote or to be so.
+    chosen: bool,
     /// Sub-blocks that were touched since it was asked last.
     touched: u32,
     /// The round in which it became remote, or was asked again.
@@ -131,10 +133,11 @@ impl<P: Ports> Remote<P> {
         for Coming { range, block, subs } in coming {
             let Some(source) = &mut self.sources[range as usize] else { continue };
             let seen = &mut source.blocks[block as usize];
-            let before = seen.is_worth_it(engine);
             seen.again += (seen.brought & subs).count_ones();
             seen.brought |= subs;
-            if !before && seen.is_worth_it(engine) {
+            // Once: while it waits for bytes to come home, others of its sub-blocks may come for the first time, and again.
+            if !seen.chosen && seen.is_worth_it(engine) {
+                seen.chosen = true;
                 source.worth.push(block);
             }
         }
@@ -172,7 +175,7 @@ impl<P: Ports> Remote<P> {
                 let dense = seen.touched.count_ones() * 2 >= subs.end - subs.start;
                 (seen.since, seen.touched) = (now, 0);
                 if dense {
-                    (seen.brought, seen.again) = (0, 0);
+                    (seen.brought, seen.again, seen.chosen) = (0, 0, false);
                     tables.set_remote(&engine.device, at, *block, None);
                     planner.set_remote(at, subs, false);
                 }
@@ -202,7 +205,8 @@ impl<P: Ports> Remote<P> {
 
 impl Seen {
     fn is_worth_it<P: Ports>(&self, engine: &Engine<P>) -> bool {
-        self.again > 0 && self.again >= engine.config.remote_after * self.brought.count_ones()
+        let often = u64::from(engine.config.remote_after) * u64::from(self.brought.count_ones());
+        self.again > 0 && u64::from(self.again) >= often
     }
 
     /// Rounds until it is asked again.

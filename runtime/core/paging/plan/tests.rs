@@ -41,11 +41,13 @@ pub(super) struct Machine {
     pub(super) list: usize,
     /// After so many rounds another block that is only read becomes remote, or is it no longer; zero: never.
     pub(super) remote: u32,
+    /// A round has time for so many groups at most, and each time for another number of them; zero: for any.
+    pub(super) most: u32,
 }
 
 impl Machine {
     pub(super) fn new(capacity: u32) -> Self {
-        Self { capacity, mine: capacity, list: usize::MAX, remote: 0 }
+        Self { capacity, mine: capacity, list: usize::MAX, remote: 0, most: 0 }
     }
 
     /// Runs a launch to its end, with every promise of a planner checked at every round.
@@ -76,6 +78,9 @@ impl Machine {
             }
             let is_remote =
                 |at: u32, sub: u32| remote.contains(&(at, sub / ranges[at as usize].subs_per_block));
+            if self.most > 0 {
+                planner.set_most(mix(rounds, 2, 7) % (self.most + 1));
+            }
             let round = match planner.next(self.mine, self.capacity) {
                 Ok(Some(round)) => round,
                 Ok(None) => break Ok(()),

@@ -105,6 +105,8 @@ fn a_random_gather_stops_moving_bytes_after_a_while() {
     let never = able((after, rounds)).into_iter();
     let no_imports = moved(never.clone().map(|setup| Setup { import: false, ..setup }).collect());
     let no_kernels = moved(never.map(|setup| Setup { in_place: None, ..setup }).collect());
+    let patient = moved(able((u32::MAX, rounds)).into_iter().take(1).collect());
+    assert_eq!(patient, without[..1], "nothing comes so often");
     for (i, (bytes, blocks)) in with.iter().enumerate() {
         assert!((1..=BLOCKS).contains(blocks), "{with:?}");
         assert!(bytes * 3 < without[i].0 * 2, "{with:?} {without:?}");
@@ -134,6 +136,59 @@ fn what_the_device_alone_has_comes_home_before_it_is_read_there() {
         g.verify(w);
         w.wait(&op);
         assert!(op.paging().unwrap().remote_blocks > 0, "{:?}", op.paging());
+    });
+}
+
+#[test]
+fn what_the_device_alone_has_keeps_its_block_from_being_read_at_home() {
+    const FRAMES: u64 = 7;
+    const GROUPS: u64 = 28;
+    let (per_block, frame) = (u64::from(LARGE.subs_per_block()), LARGE.frame_bytes());
+    // Sub-blocks of x that a group reads. The device alone has the first one. After the first rounds, which have more groups than one,
+    // two of its block come and go, while every group needs all frames; the next groups need nothing else, so that nothing goes home on
+    // the way; then others of the block come for the first time, and again; then two groups need all frames for other blocks.
+    let subs = move |group: u64| -> Vec<u64> {
+        let far = |i: u64| per_block + (group * FRAMES + i) * 29 % (23 * per_block);
+        let near = [0, if (16..22).contains(&group) { 2 + group % 3 } else { 1 + group % 2 * 5 }];
+        let (near, count) = match group {
+            0..8 => (&near[..1], FRAMES - 1),
+            8..12 | 16..22 => (&near[..], FRAMES - 1),
+            22..24 => (&[][..], FRAMES - 1),
+            _ => (&near[..], 2),
+        };
+        near.iter().copied().chain((0..).map(far)).take(count as usize).collect()
+    };
+    let setups = able((1, u32::MAX)).into_iter().filter(|setup| setup.sparse.is_some());
+    let setups = setups.map(|setup| Setup { geometry: LARGE, limit_frames: FRAMES as u32, ..setup });
+    each_of(setups.collect(), move |w| {
+        let bytes = 24 * w.block();
+        let (x, y) = (w.alloc(bytes), w.alloc(GROUPS));
+        let mut a = values(bytes, 3);
+        w.store(&x, 0, &a);
+        w.wait(&w.launch(&add(7), &[(&x, 0..frame, Write)]));
+        a[..frame as usize].iter_mut().for_each(|v| *v = v.wrapping_add(7));
+        let kernel = FakeKernel::paged(&w.device, move |group| {
+            let id = u64::from(group.id());
+            let at = |sub: u64| sub * frame + id..sub * frame + id + 1;
+            subs(id).into_iter().for_each(|sub| group.want(0, at(sub), READ));
+            group.want(1, id..id + 1, WRITE);
+            if group.vote() {
+                let sum =
+                    subs(id).into_iter().fold(0_u8, |sum, sub| sum.wrapping_add(group.load(0, at(sub))[0]));
+                group.store(1, id, &[sum]);
+            }
+        });
+        let op = w.launch_paged(&kernel, GROUPS as u32, &[(&x, Read), (&y, Overwrite)]);
+        w.wait(&op);
+        let sum = |id: u64| {
+            let of = |sub: u64| a[(sub * frame + id) as usize];
+            subs(id).into_iter().fold(0_u8, |sum, sub| sum.wrapping_add(of(sub)))
+        };
+        let want: Vec<u8> = (0..GROUPS).map(sum).collect();
+        assert_eq!(w.load_all(&y), want, "{:?}", op.paging());
+        assert_eq!(w.load_all(&x), a);
+        // When nobody read the first sub-block it went home, and its block is read there since, which counts once.
+        assert_eq!(op.paging().unwrap().remote_blocks, 1, "{:?}", op.paging());
     });
 }
 

@@ -226,6 +226,7 @@ fn any_kernel_ends_or_is_too_large() {
             mine: capacity,
             list: [usize::MAX, 0, 1, 5][random(4) as usize],
             remote: [0, 0, 1, 3][random(4) as usize],
+            most: [0, 1, 3, groups][random(4) as usize],
         };
         let ran = machine.run(groups, items, &ranges, &mut kernel);
         match ran.end {

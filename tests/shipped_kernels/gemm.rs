@@ -167,6 +167,16 @@ fn little_room() {
 }
 
 #[test]
+fn one_row_of_each_fits() {
+    // 16 frames, and rows of c and b, or of a, that are nearly four.
+    with(Some(1 << 20), |rt| {
+        run(rt, &Case { size: [11, 60_000, 5], lay: [PLAIN; 3], alpha: 1.0, beta: 0.5 });
+        run(rt, &Case { size: [60_000, 5, 11], lay: [PLAIN.t(), PLAIN, PLAIN.t()], alpha: 1.0, beta: 0.5 });
+        run(rt, &Case { size: [5, 11, 60_000], lay: [PLAIN, PLAIN.t(), PLAIN], alpha: 1.0, beta: 0.5 });
+    });
+}
+
+#[test]
 fn deeper_than_one_launch() {
     with(None, |rt| {
         for (a, b) in [(PLAIN, PLAIN), (PLAIN.t(), PLAIN.t())] {

@@ -12,7 +12,7 @@ Vectors are contiguous arrays of any number of dimensions; matrices may be parts
 depends on the sizes and the limit alone. Arrays that are read and written in one call must not overlap.
 
 Raises:
-    ShapeError: a size, stride or type that the kernel cannot work with.
+    ShapeError: a size, stride or type that the kernel cannot work with, or what is written has an element of what is read.
     NotManagedError: an operand that is not in managed memory.
     Those of :func:`vkhmm.launch`; of these, one that concerns a later window leaves what earlier ones wrote.
 """

@@ -224,6 +224,7 @@ def conv2d(image: Array, filter: Array, out: Array | None = None) -> Array:
     The filter's element ``(rows // 2, cols // 2)`` lies on it; beyond the border the nearest element of `image` stands. The filter is not
     mirrored. One plane: call it for each.
     """
+    _two(image, "image")
     out = _out(out, image, "image", image.shape)
     _run(_conv2d, _shaped(image, "image", READ), _shaped(filter, "filter", READ), _shaped(out, "out", OVERWRITE))
     return out
@@ -231,6 +232,7 @@ def conv2d(image: Array, filter: Array, out: Array | None = None) -> Array:
 
 def softmax(a: Array, out: Array | None = None) -> Array:
     """Each row of `out` is the softmax of the same row of `a`."""
+    _two(a, "a")
     out = _out(out, a, "a", a.shape)
     _run(_softmax, _shaped(a, "a", READ), _shaped(out, "out", OVERWRITE))
     return out

@@ -27,8 +27,9 @@
 //! **Order.** Sums are made in an order that depends on the sizes and the device memory limit, never on the device or on time:
 //! the same call gives the same bits again.
 //!
-//! **Errors.** Every function returns [`Error::Shape`] where sizes, strides or kinds of access do not fit, before anything runs; and
-//! those of [`Runtime::launch`]. Of these, one that concerns a later window leaves what earlier ones wrote.
+//! **Errors.** Every function returns [`Error::Shape`] where sizes, strides or kinds of access do not fit, or where what is written has
+//! an element of what is read, before anything runs; and those of [`Runtime::launch`]. Of these, one that concerns a later window
+//! leaves what earlier ones wrote.
 
 mod conv;
 mod elementwise;

@@ -103,7 +103,7 @@ unsafe fn on_matrices<const N: usize>(
 }
 
 /// Of the vkhmm_kernels_ functions: each is asynchronous and in order, as vkhmm_kernel_launch is; results stay in managed memory. What is
-/// larger than the device memory limit goes in windows. An error that concerns a later window leaves what earlier ones wrote. `launch` may
+/// larger than the device memory limit goes in windows. What is written must have no element of what is read. An error that concerns a later window leaves what earlier ones wrote. `launch` may
 /// be NULL.
 ///
 /// `to[i] = value`.

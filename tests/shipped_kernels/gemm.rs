@@ -1,5 +1,6 @@
 //! gemm, gram, syrk.
 
+use crate::common::{Scratch, checked, clean, open, watchdog};
 use crate::rig::{Random, managed, shape, with};
 use ndarray::Array2;
 use vkhmm::kernels::{self, Mat};
@@ -167,6 +168,16 @@ fn little_room() {
 }
 
 #[test]
+fn one_row_of_each_fits() {
+    // 16 frames, and rows of c and b, or of a, that are nearly four.
+    with(Some(1 << 20), |rt| {
+        run(rt, &Case { size: [11, 60_000, 5], lay: [PLAIN; 3], alpha: 1.0, beta: 0.5 });
+        run(rt, &Case { size: [60_000, 5, 11], lay: [PLAIN.t(), PLAIN, PLAIN.t()], alpha: 1.0, beta: 0.5 });
+        run(rt, &Case { size: [5, 11, 60_000], lay: [PLAIN, PLAIN.t(), PLAIN], alpha: 1.0, beta: 0.5 });
+    });
+}
+
+#[test]
 fn deeper_than_one_launch() {
     with(None, |rt| {
         for (a, b) in [(PLAIN, PLAIN), (PLAIN.t(), PLAIN.t())] {
@@ -184,6 +195,18 @@ fn old_elements_that_are_no_numbers_are_not_read() {
         kernels::gemm(rt, 1.0, a, b, 0.0, Mat::new(c.overwrite(), 4, 4)).expect("gemm");
         assert_eq!(c[..], [24.0; 16]);
     });
+}
+
+#[test]
+fn what_was_added_up_is_never_given_up() {
+    let _watchdog = watchdog("gemm", 60);
+    let trace = Scratch::new("gemm");
+    let rt = open(checked().record_launches(&trace.0));
+    run(&rt, &Case { size: [9, 5, 70_001], lay: [PLAIN; 3], alpha: 1.0, beta: 0.0 });
+    let lines = std::fs::read_to_string(&trace.0).expect("the trace is there at once");
+    let overwrites: Vec<bool> = lines.lines().map(|line| line.contains(r#""access":"overwrite""#)).collect();
+    assert_eq!(overwrites, [true, false, false], "only the first launch may let the old c go: {lines}");
+    clean(&rt);
 }
 
 /// gram and syrk of n x k.

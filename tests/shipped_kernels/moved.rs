@@ -93,3 +93,18 @@ fn longer_than_a_binding() {
         assert_eq!(c[(m - 1) * n..], [513.0; 4]);
     });
 }
+
+#[test]
+fn rows_a_binding_apart() {
+    // From the first to the second row of b are more than the 128 MiB that lavapipe binds.
+    with(None, |rt| {
+        let stride = 33 * MIB as usize;
+        let (a, mut b) = (managed(rt, &[2.0_f32, 3.0]), rt.alloc::<f32>(stride + 4).expect("memory"));
+        let mut c = rt.alloc::<f32>(4).expect("memory");
+        b[..4].fill(0.5);
+        b[stride..].fill(4.0);
+        let (left, right) = (Mat::new(a.read(), 1, 2), Mat::new(b.read(), 2, 4).stride(stride));
+        kernels::gemm(rt, 1.0, left, right, 0.0, Mat::new(c.overwrite(), 1, 4)).expect("gemm");
+        assert_eq!(c[..], [13.0; 4]);
+    });
+}

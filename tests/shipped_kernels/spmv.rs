@@ -76,13 +76,40 @@ fn larger_than_the_device() {
 }
 
 #[test]
+fn arrays_that_begin_within_frames() {
+    // Whole frames of words, each a frame more for beginning one word later: 15 of the 16 that there are, or 20.
+    with(Some(1 << 20), |rt| {
+        let (frame, ones) = (16_384, |count: usize| managed(rt, &vec![1.0_f32; count + 1]));
+        let (rows, elements) = (3 * frame - 1, 4 * frame);
+        let starts: Vec<u32> =
+            (0..rows + 2).map(|i: usize| i.saturating_sub(1).min(elements) as u32).collect();
+        let (row_start, columns) = (managed(rt, &starts), managed(rt, &vec![7_u32; elements + 1]));
+        let (values, x, mut y) = (ones(elements), ones(frame), ones(rows));
+        let (row_start, columns, values) = (row_start.slice(1..), columns.slice(1..), values.slice(1..));
+        let (row_start, columns, values) = (row_start.read(), columns.read(), values.read());
+        let csr = Csr { rows, cols: frame, row_start, columns, values };
+        y.fill(3.0);
+        kernels::spmv(rt, csr, x.slice(1..).read(), y.slice_mut(1..).overwrite()).expect("spmv");
+        assert!(y[0] == 3.0 && y[1..].iter().all(|y| *y == 1.0));
+    });
+}
+
+#[test]
 fn what_lies_is_not_believed() {
     with(None, |rt| {
         // Rows that begin beyond the end, and before their beginning; columns that there are not.
         let row_start = managed(rt, &[0_u32, 2, u32::MAX, 1, 4]);
-        let columns = managed(rt, &[0_u32, 9, u32::MAX, 1]);
-        let values = managed(rt, &[1.0_f32, 2.0, 4.0, 8.0]);
-        let (x, mut y) = (managed(rt, &[1.0_f32, 1.0]), managed(rt, &[0.0_f32; 4]));
+        // Around values and x lies what would be seen in any sum.
+        let among = |numbers: &[f32]| {
+            let mut all = vec![f32::NAN; 64];
+            all[20..20 + numbers.len()].copy_from_slice(numbers);
+            managed(rt, &all)
+        };
+        let mut all = [0_u32; 64];
+        all[20..24].copy_from_slice(&[0, 9, u32::MAX, 1]);
+        let (columns, values) = (managed(rt, &all), among(&[1.0, 2.0, 4.0, 8.0]));
+        let (around, mut y) = (among(&[1.0, 1.0]), managed(rt, &[0.0_f32; 4]));
+        let (columns, values, x) = (columns.slice(20..24), values.slice(20..24), around.slice(20..22));
         let csr = || Csr {
             rows: 4,
             cols: 2,
@@ -94,7 +121,7 @@ fn what_lies_is_not_believed() {
         assert_eq!(y[..], [1.0, 8.0, 0.0, 8.0]);
         let text = shape(kernels::spmv(rt, Csr { rows: 3, ..csr() }, x.read(), y.overwrite()));
         assert_eq!(text, "spmv: a.row_start is 5 elements: 4 are needed, rows + 1");
-        let text = shape(kernels::spmv(rt, csr(), x.slice(..1).read(), y.overwrite()));
+        let text = shape(kernels::spmv(rt, csr(), around.slice(20..21).read(), y.overwrite()));
         assert_eq!(text, "spmv: x is 1 elements: 2 are needed, as many as a has columns");
     });
 }

@@ -26,6 +26,7 @@ pub fn conv2d(rt: &Runtime, image: Mat<'_>, filter: Mat<'_>, out: Mat<'_>) -> Re
         let need = format!("it has the image's shape, {} x {}", image.rows, image.cols);
         return refuse("conv2d", "out", format!("{} x {}", out.rows, out.cols), need);
     }
+    out.apart("conv2d", "out", &[("image", &image), ("filter", &filter)])?;
     let taps = filter.rows.saturating_mul(filter.cols);
     if taps == 0 || taps > TAPS_MAX {
         let need = format!("1 to {TAPS_MAX} elements are needed: filter several times with smaller ones");

@@ -21,6 +21,7 @@ pub fn copy(rt: &Runtime, from: Access<'_>, to: Access<'_>) -> Result<Launch> {
     let from = Words::new("copy", "from", from, Role::In)?;
     let to = Words::new("copy", "to", to, Role::Out)?;
     same_length("copy", ("from", &from), ("to", &to))?;
+    to.apart("copy", "to", &[("from", &from)])?;
     words(rt, Module::Copy, 0, None, Some(&from), &to)
 }
 
@@ -32,6 +33,7 @@ pub fn axpy(rt: &Runtime, a: f32, x: Access<'_>, y: Access<'_>) -> Result<Launch
     let x = Words::new("axpy", "x", x, Role::In)?;
     let y = Words::new("axpy", "y", y, Role::InOut)?;
     same_length("axpy", ("x", &x), ("y", &y))?;
+    y.apart("axpy", "y", &[("x", &x)])?;
     words(rt, Module::Axpy, a.to_bits(), None, Some(&x), &y)
 }
 

@@ -39,6 +39,7 @@ pub fn gemm(rt: &Runtime, alpha: f32, a: Mat<'_>, b: Mat<'_>, beta: f32, c: Mat<
     if c.shape() != (m, n) {
         return refuse("gemm", "c", shown(&c), format!("the product of a and b is {m} x {n}"));
     }
+    c.apart("gemm", "c", &[("a", &a), ("b", &b)])?;
     Product { alpha, a, b, beta, c, part: Part::All, square: false }.run(rt)
 }
 
@@ -76,6 +77,7 @@ fn symmetric(
     if c.shape() != (n, n) {
         return refuse(kernel, "c", shown(&c), format!("the product of a and its transpose is {n} x {n}"));
     }
+    c.apart(kernel, "c", &[("a", &a)])?;
     let b = a.again().t();
     Product { alpha, a, b, beta, c, part, square: true }.run(rt)
 }
@@ -244,16 +246,19 @@ impl Cut {
         if whole.fits(product, limit, 1) {
             return whole;
         }
-        let streams_k = product.a.transposed || !product.b.transposed;
-        let cuts = |length: usize, cut: bool, to: usize| {
-            let most = if cut { length } else { 1 };
-            counts(most).map(move |count| length.div_ceil(count).next_multiple_of(to).min(length.max(1)))
+        let most = Self::most(product);
+        let cuts = |length: usize, most: usize, to: usize| {
+            let parts = if most == usize::MAX { 1 } else { length };
+            counts(parts).map(move |count| match length.div_ceil(count).min(most) {
+                each if each < to => each.max(1),
+                each => each.next_multiple_of(to).min(length).min(most),
+            })
         };
         let best = |ahead: u64, limit: u64| {
-            let mut best: Option<(u64, Self)> = None;
-            for m in cuts(m, true, TILE.0) {
-                for n in cuts(n, product.b.transposed, TILE.1) {
-                    for k in cuts(k, streams_k, 4) {
+            let mut best: Option<(u128, Self)> = None;
+            for m in cuts(m, most.m, TILE.0) {
+                for n in cuts(n, most.n, TILE.1) {
+                    for k in cuts(k, most.k, 4) {
                         let cut = Self { m, n, k };
                         let cost = cut.cost(product, limit);
                         if best.is_none_or(|(least, _)| cost < least) && cut.fits(product, limit, ahead) {
@@ -268,12 +273,19 @@ impl Cut {
         let found = best(2, limit).or_else(|| best(1, limit));
         // Windows may need less than they do at most.
         let found = found.or_else(|| best(1, limit + 4 * 65536));
-        let cut = |length: usize, cut: bool, to: usize| if cut { to.min(length) } else { length };
-        found.unwrap_or_else(|| Self {
-            m: cut(m, true, TILE.0),
-            n: cut(n, product.b.transposed, TILE.1),
-            k: cut(k, streams_k, 4),
-        })
+        let least = |length: usize, most: usize| if most == usize::MAX { length } else { length.min(1) };
+        found.unwrap_or_else(|| Self { m: least(m, most.m), n: least(n, most.n), k: least(k, most.k) })
+    }
+
+    /// The most of each that a launch may be given; of what is not cut, anything.
+    fn most(product: &Product<'_>) -> Self {
+        let Product { a, b, c, .. } = product;
+        let rows = |cut: bool, panel: &Panel<'_>| if cut { panel.rows_max(true) } else { usize::MAX };
+        Self {
+            m: c.rows_max(false).min(rows(!a.transposed, a)),
+            n: rows(b.transposed, b),
+            k: rows(a.transposed, a).min(rows(!b.transposed, b)),
+        }
     }
 
     /// How many windows of m, n and k.
@@ -284,8 +296,9 @@ impl Cut {
     }
 
     /// Bytes that move, and what launches cost beside.
-    fn cost(&self, product: &Product<'_>, limit: u64) -> u64 {
+    fn cost(&self, product: &Product<'_>, limit: u64) -> u128 {
         let (m, n, k) = self.counts(product);
+        let [m, n, k] = [m, n, k].map(u128::from);
         let a = match (product.a.transposed, k) {
             (true, 2..) => m * n,
             _ => 1,
@@ -294,7 +307,8 @@ impl Cut {
             (true, 1, _) | (false, _, 1) => 1,
             _ => m,
         };
-        a * product.a.bytes() + b * product.b.bytes() + product.c.bytes() + m * n * k * (limit / 256)
+        let [in_a, in_b, in_c] = [&product.a, &product.b, &product.c].map(|panel| u128::from(panel.bytes()));
+        a * in_a + b * in_b + in_c + m * n * k * u128::from(limit / 256)
     }
 
     /// Whether what a launch needs fits, with room for `ahead` of the windows that change from launch to launch.

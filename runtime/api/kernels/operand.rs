@@ -39,6 +39,12 @@ pub(super) fn refuse<T>(
     Err(Error::Shape { kernel, operand, have: have.into(), need: need.into() })
 }
 
+/// The error of an operand that is written and has memory of another one, which is read.
+pub(super) fn refuse_shared<T>(kernel: &'static str, operand: &'static str, read: &str) -> Result<T> {
+    let need = "what is written lies apart from what is read: pass another array, and copy afterwards";
+    refuse(kernel, operand, format!("in memory that {read} has, too"), need)
+}
+
 /// Whole 32-bit words, given in a way that allows what the kernel does with them.
 pub(super) struct Words<'a> {
     access: Access<'a>,
@@ -72,6 +78,36 @@ impl<'a> Words<'a> {
     /// Number of words.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Refuses what is written where it has bytes of one of those that are read: no borrow says so in C.
+    pub(super) fn apart(
+        &self,
+        kernel: &'static str,
+        operand: &'static str,
+        read: &[(&'static str, &Words<'_>)],
+    ) -> Result<()> {
+        let bytes = self.access.bytes;
+        let meets = |other: &Words<'_>| {
+            self.len > 0 && other.len > 0 && self.same_memory(other) && other.access.bytes.overlaps(bytes)
+        };
+        match read.iter().find(|(_, other)| meets(other)) {
+            Some((name, _)) => refuse_shared(kernel, operand, name),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether both are of one allocation.
+    pub(super) fn same_memory(&self, other: &Words<'_>) -> bool {
+        match (&self.access.range, &other.access.range) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// Which word of the allocation is its word `word`.
+    pub(super) fn place(&self, word: usize) -> i64 {
+        (self.access.bytes.start / 4) as i64 + word as i64
     }
 
     /// Words `words`, for a launch.

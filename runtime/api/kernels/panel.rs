@@ -1,7 +1,7 @@
 //! A matrix that a kernel was given, checked: rows of it go to launches, since only whole rows are contiguous.
 
 use super::mat::Mat;
-use super::operand::{Role, WORDS_MAX, Words, refuse};
+use super::operand::{Role, WORDS_MAX, Words, refuse, refuse_shared};
 use crate::{Access, AccessKind, Result};
 use std::ops::Range;
 
@@ -41,6 +41,50 @@ impl<'a> Panel<'a> {
         }
         let first = if empty { 0 } else { row * stride + col };
         Ok(Self { words, first, rows, cols, stride, transposed })
+    }
+
+    /// Refuses what is written where it has elements of one of those that are read: no borrow says so in C. Parts of one matrix may
+    /// lie beside each other.
+    pub(super) fn apart(
+        &self,
+        kernel: &'static str,
+        operand: &'static str,
+        read: &[(&'static str, &Panel<'_>)],
+    ) -> Result<()> {
+        match read.iter().find(|(_, other)| self.meets(other)) {
+            Some((name, _)) => refuse_shared(kernel, operand, name),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an element is in both; also where it may be: between rows of different strides nobody looks.
+    fn meets(&self, other: &Panel<'_>) -> bool {
+        let empty = |it: &Panel<'_>| it.rows == 0 || it.cols == 0;
+        if empty(self) || empty(other) || !self.words.same_memory(&other.words) {
+            return false;
+        }
+        let (mine, theirs) = (self.place(), other.place());
+        if mine.start >= theirs.end || theirs.start >= mine.end {
+            return false;
+        }
+        let stride = match (self.rows, other.rows) {
+            (1, 1) => return true,
+            (1, _) => other.stride,
+            (_, 1) => self.stride,
+            _ if self.stride == other.stride => self.stride,
+            _ => return true,
+        } as i64;
+        // Row i + step of the other begins `off` elements behind row i: they meet where -other.cols < off < self.cols.
+        let begin = theirs.start - mine.start;
+        let step = (-(other.cols as i64) - begin).div_euclid(stride) + 1;
+        let step = step.max(1 - self.rows as i64);
+        step < other.rows as i64 && begin + step * stride < self.cols as i64
+    }
+
+    /// From its first to behind its last element, in words of the allocation.
+    fn place(&self) -> Range<i64> {
+        let last = self.first + (self.rows - 1) * self.stride;
+        self.words.place(self.first)..self.words.place(last + self.cols)
     }
 
     /// Refuses a transposed view.

@@ -31,7 +31,9 @@ pub fn dot(rt: &Runtime, x: Access<'_>, y: Access<'_>, out: Access<'_>) -> Resul
     let x = Words::new("dot", "x", x, Role::In)?;
     let y = Words::new("dot", "y", y, Role::In)?;
     same_length("dot", ("x", &x), ("y", &y))?;
-    reduce(rt, [Module::Dot, Module::Sum], 1, &x, Some(&y), &one("dot", out)?)
+    let out = one("dot", out)?;
+    out.apart("dot", "out", &[("x", &x), ("y", &y)])?;
+    reduce(rt, [Module::Dot, Module::Sum], 1, &x, Some(&y), &out)
 }
 
 /// `out[0]` = the sum of `x`; 0 of no elements.
@@ -40,7 +42,9 @@ pub fn dot(rt: &Runtime, x: Access<'_>, y: Access<'_>, out: Access<'_>) -> Resul
 /// As the [module](super) says.
 pub fn sum(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
     let x = Words::new("sum", "x", x, Role::In)?;
-    reduce(rt, [Module::Sum; 2], 1, &x, None, &one("sum", out)?)
+    let out = one("sum", out)?;
+    out.apart("sum", "out", &[("x", &x)])?;
+    reduce(rt, [Module::Sum; 2], 1, &x, None, &out)
 }
 
 /// `out[0]` = the largest of `x`; what is not a number is passed over, and of nothing it is minus infinity.
@@ -49,7 +53,9 @@ pub fn sum(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
 /// As the [module](super) says.
 pub fn max(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
     let x = Words::new("max", "x", x, Role::In)?;
-    reduce(rt, [Module::Max; 2], 1, &x, None, &one("max", out)?)
+    let out = one("max", out)?;
+    out.apart("max", "out", &[("x", &x)])?;
+    reduce(rt, [Module::Max; 2], 1, &x, None, &out)
 }
 
 /// `out[0]` (u32) = the index of the smallest of `x`, the first one of equal ones; what is not a number is passed over, and of
@@ -60,6 +66,7 @@ pub fn max(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
 pub fn arg_min(rt: &Runtime, x: Access<'_>, out: Access<'_>) -> Result<Launch> {
     let x = Words::new("arg_min", "x", x, Role::In)?;
     let out = one("arg_min", out)?;
+    out.apart("arg_min", "out", &[("x", &x)])?;
     if x.len() >= u32::MAX as usize {
         let need = "an index has 32 bits: call it for parts, each of fewer elements";
         return refuse("arg_min", "x", format!("{} elements", x.len()), need);

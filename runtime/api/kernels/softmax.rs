@@ -11,6 +11,8 @@ use crate::{AccessKind, Result, Runtime};
 
 /// Longest row of one group: some software devices end longer loops.
 const COLUMNS_MAX: usize = 1 << 18;
+/// Most rows of one launch: a grid numbers 2²⁶ groups.
+const ROWS_MAX: usize = 1 << 25;
 /// Invocations of one group.
 const LANES: usize = 64;
 
@@ -28,6 +30,7 @@ pub fn softmax(rt: &Runtime, a: Mat<'_>, out: Mat<'_>) -> Result<Launch> {
         let need = format!("it has the shape of a, {} x {}", a.rows, a.cols);
         return refuse("softmax", "out", format!("{} x {}", out.rows, out.cols), need);
     }
+    out.apart("softmax", "out", &[("a", &a)])?;
     let mut launches = Launches::new(rt);
     if a.rows == 0 || a.cols == 0 {
         return launches.done();
@@ -39,7 +42,7 @@ pub fn softmax(rt: &Runtime, a: Mat<'_>, out: Mat<'_>) -> Result<Launch> {
         return launches.done();
     }
     let limit = rt.device_memory().0;
-    let height = tallest(a.rows_max(false).min(out.rows_max(false)).min(a.rows), |rows| {
+    let height = tallest(a.rows_max(false).min(out.rows_max(false)).min(a.rows).min(ROWS_MAX), |rows| {
         let windows = if rows == a.rows { 1 } else { 2 };
         windows * (a.device_bytes(rows) + out.device_bytes(rows)) <= limit
     });

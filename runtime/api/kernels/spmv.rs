@@ -40,6 +40,9 @@ pub fn spmv(rt: &Runtime, a: Csr<'_>, x: Access<'_>, y: Access<'_>) -> Result<La
             return refuse("spmv", operand, format!("{have} elements"), format!("{need} are needed, {why}"));
         }
     }
+    let read =
+        [("a.row_start", &it.row_start), ("a.columns", &it.columns), ("a.values", &it.values), ("x", &it.x)];
+    it.y.apart("spmv", "y", &read)?;
     for (operand, have, most) in
         [("x", cols, WORDS_MAX), ("y", rows, WORDS_MAX), ("a.values", it.values.len(), u32::MAX as usize)]
     {

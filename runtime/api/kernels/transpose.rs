@@ -25,6 +25,7 @@ pub fn transpose(rt: &Runtime, a: Mat<'_>, b: Mat<'_>) -> Result<Launch> {
         let need = format!("a transposed is {rows} x {cols}");
         return refuse("transpose", "b", format!("{} x {}", b.shape().0, b.shape().1), need);
     }
+    b.apart("transpose", "b", &[("a", &a)])?;
     let (a, b) = if b.transposed { (a.t(), b.t()) } else { (a, b) };
     let mut launches = Launches::new(rt);
     if b.rows == 0 || b.cols == 0 {

@@ -5,7 +5,7 @@ import unittest
 import numpy as np
 
 import vkhmm
-from support import MIB, Case, runtime
+from support import MIB, Case, runtime, shipped
 from vkhmm import kernels
 
 random = np.random.default_rng(7)
@@ -136,6 +136,13 @@ class Refusals(Case):
             (lambda: kernels.sum([1.0]), vkhmm.NotManagedError, "x is a list"),
             (lambda: kernels.argmin(v, out=v[:1]), vkhmm.ShapeError, "out is float32: uint32"),
             (lambda: kernels.sum(np.zeros(3, "f4")), vkhmm.NotManagedError, "^x .*not in managed memory"),
+            (lambda: kernels.softmax([[1.0]]), vkhmm.ShapeError, "a is a list"),
+            (lambda: kernels.conv2d(None, a), vkhmm.ShapeError, "image is a NoneType"),
+            (lambda: kernels.softmax(a, out=a), vkhmm.ShapeError, "softmax: out is in memory that a has, too"),
+            (lambda: kernels.axpy(1, v[:9], v[1:]), vkhmm.ShapeError, "axpy: y is in memory that x has, too"),
+            (lambda: vkhmm.empty((2**62, 4), "f4"), vkhmm.OutOfMemoryError, "larger than any address space"),
+            (lambda: vkhmm.empty((0, 2**63), "f4"), vkhmm.OutOfMemoryError, "larger than any address space"),
+            (lambda: vkhmm.launch(shipped("add_one"), 2**64 + 1, [vkhmm.write(a)]), vkhmm.ArgumentError, "the grid is 18446744073709551617"),
             (lambda: kernels.scale(2, a[:, 3]), vkhmm.ArgumentError, "^x .*not C-contiguous"),
             (lambda: kernels.gemm(a, np.zeros((20, 3), "f4")), vkhmm.NotManagedError, "^b .*not in managed memory"),
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from typing import Any, Callable, Literal, NamedTuple
@@ -49,9 +50,10 @@ def _make(shape: Any, dtype: DTypeLike, order: Order, runtime: Runtime | None, l
         raise _errors.ArgumentError(f"shape {sizes} has a negative size")
     if order not in ("C", "F"):
         raise _errors.ArgumentError(f'order is {order!r}: say "C" or "F"')
-    size = kind.itemsize
-    for n in sizes:
-        size *= n
+    size = math.prod(sizes) * kind.itemsize
+    # NumPy counts the other sides of an empty array, too.
+    if math.prod(max(1, n) for n in sizes) * kind.itemsize >= 2**63:
+        raise _errors.OutOfMemoryError(f"an array of {kind} of shape {sizes} is larger than any address space: ask for less than 2**63 bytes")
     bytes_of = np.asarray(_Memory(chosen(runtime), size, label))
     return np.ndarray(sizes, kind, bytes_of, order=order)
 

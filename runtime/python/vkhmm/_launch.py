@@ -195,6 +195,8 @@ def launch(
     if not isinstance(kernel, Kernel):
         raise _errors.ArgumentError(f"the kernel is a {type(kernel).__name__}: make one with vkhmm.kernel")
     if isinstance(grid, (int, np.integer)):
+        if not 0 <= grid < 2**63:
+            raise _errors.ArgumentError(f"the grid is {grid}: pass a number of items, or one to three numbers of groups")
         size = _abi.Grid(items=int(grid))
     else:
         groups = [int(n) for n in grid]

@@ -12,7 +12,7 @@ Vectors are contiguous arrays of any number of dimensions; matrices may be parts
 depends on the sizes and the limit alone. Arrays that are read and written in one call must not overlap.
 
 Raises:
-    ShapeError: a size, stride or type that the kernel cannot work with.
+    ShapeError: a size, stride or type that the kernel cannot work with, or what is written has an element of what is read.
     NotManagedError: an operand that is not in managed memory.
     Those of :func:`vkhmm.launch`; of these, one that concerns a later window leaves what earlier ones wrote.
 """
@@ -224,6 +224,7 @@ def conv2d(image: Array, filter: Array, out: Array | None = None) -> Array:
     The filter's element ``(rows // 2, cols // 2)`` lies on it; beyond the border the nearest element of `image` stands. The filter is not
     mirrored. One plane: call it for each.
     """
+    _two(image, "image")
     out = _out(out, image, "image", image.shape)
     _run(_conv2d, _shaped(image, "image", READ), _shaped(filter, "filter", READ), _shaped(out, "out", OVERWRITE))
     return out
@@ -231,6 +232,7 @@ def conv2d(image: Array, filter: Array, out: Array | None = None) -> Array:
 
 def softmax(a: Array, out: Array | None = None) -> Array:
     """Each row of `out` is the softmax of the same row of `a`."""
+    _two(a, "a")
     out = _out(out, a, "a", a.shape)
     _run(_softmax, _shaped(a, "a", READ), _shaped(out, "out", OVERWRITE))
     return out

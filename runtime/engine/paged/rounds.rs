@@ -139,7 +139,7 @@ impl<P: Ports> Engine<P> {
     /// Runs a paged launch to its end: its holds end then, unless the device was lost.
     pub(super) fn page(&self, mut pager: Pager<P>) {
         let outcome = self.run_rounds(&mut pager);
-        let Pager { op, tables, .. } = pager;
+        let Pager { op, tables, remote, .. } = pager;
         self.paged.fetch_sub(1, Ordering::AcqRel);
         match outcome {
             Err(EngineError::DeviceLost { cause }) => {
@@ -151,7 +151,8 @@ impl<P: Ports> Engine<P> {
             Err(error) => op.fail(error),
             Ok(()) => {}
         }
-        drop(tables);
+        // Buffers over imports go before the ranges may.
+        drop((tables, remote));
         if op.land_piece() {
             self.finish(&op);
         }
